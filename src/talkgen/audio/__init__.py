@@ -1,0 +1,1 @@
+"""Audio: waveforms, spectral features, learned speech features, and where they meet video frames."""

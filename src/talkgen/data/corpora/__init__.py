@@ -1,0 +1,1 @@
+"""One file a corpus: folder layout and official splits to a manifest, nothing else."""

@@ -1,0 +1,35 @@
+"""Errors that a user can act on. The command line prints them as one sentence, without a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class TalkgenError(Exception):
+    """Something the user can put right; the message says what is wrong and how to cure it."""
+
+
+class FileError(TalkgenError):
+    """A file that cannot be used.
+
+    Args:
+        file: the file, as the user named it (path or URL).
+        cause: what is wrong with it, in words, and the cure where one is known.
+    """
+
+    def __init__(self, file: str | Path, cause: str) -> None:
+        super().__init__(f"{file}: {cause}")
+        self.file = str(file)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type[FileError], tuple[str, str]]:
+        """Errors travel between worker processes, so they are rebuilt from both arguments."""
+        return type(self), (self.file, self.cause)
+
+
+class MissingWeights(TalkgenError):
+    """A pretrained file that is not on this machine; the message gives its place and the command that gets it."""
+
+
+class MissingPackage(TalkgenError):
+    """An optional dependency that is not installed; the message gives the ``pip install`` line."""

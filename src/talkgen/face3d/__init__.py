@@ -1,0 +1,1 @@
+"""Three-dimensional faces: morphable models, their coefficients, and a rasterizer."""

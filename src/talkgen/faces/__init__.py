@@ -1,0 +1,1 @@
+"""Faces in pictures: detection, landmarks, tracking, alignment, crops and paste-back (uint8 RGB)."""

@@ -1,0 +1,1 @@
+"""Using trained models: whole clips in, whole clips out; no Lightning."""

@@ -1,0 +1,1 @@
+"""Loss terms. Each is a module or function on tensors; no optimiser inside."""

@@ -1,0 +1,1 @@
+"""One file a metric; the variant is part of the metric's name."""

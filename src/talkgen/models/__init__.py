@@ -1,0 +1,1 @@
+"""Networks. They take tensors, return tensors, and know nothing of training."""

@@ -1,0 +1,1 @@
+"""Discriminators of the adversarial losses."""

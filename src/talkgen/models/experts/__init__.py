@@ -1,0 +1,1 @@
+"""Networks that judge: lip-sync experts and identity recognisers."""

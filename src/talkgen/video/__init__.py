@@ -1,0 +1,1 @@
+"""Video files: probing, decoding at any frame rate, encoding, muxing."""
