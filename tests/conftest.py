@@ -19,7 +19,7 @@ def reference() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real clips, speech and parity vectors that lie beside the checkout (or at $TALKGEN_SHARED); else skip."""
+    """Real clips and parity vectors that lie beside the checkout (or at $TALKGEN_SHARED); else skip."""
     folder = Path(os.environ.get("TALKGEN_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "realclips").is_dir():
         pytest.skip(f"real data not found at {folder} (set TALKGEN_SHARED)")

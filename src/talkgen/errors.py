@@ -28,7 +28,7 @@ class FileError(TalkgenError):
 
 
 class MissingWeights(TalkgenError):
-    """A pretrained file that is not on this machine; the message gives its place and the command that gets it."""
+    """A pretrained file that is not here; the message gives its place and the command that gets it."""
 
 
 class MissingPackage(TalkgenError):

@@ -1,0 +1,52 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+DEVELOP = $(VENV)/.develop
+
+.PHONY: help install demo test lint types imports notebooks check bench weights clean
+
+help:            ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+# What the demo needs, and what the tests need beside it.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -e '.[demo]'
+	touch $@
+
+$(DEVELOP): $(INSTALLED)
+	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,dev]'
+	touch $@
+
+install: $(INSTALLED)
+
+weights: $(INSTALLED)  ## fetch the pretrained files that the tests use (licences are printed)
+	$(BIN)/talkgen weights get --set tests --accept-licence
+
+demo: $(INSTALLED)     ## install, render the demo corpus, train SwapTalk's first stage, print a table, write a video
+	-$(BIN)/talkgen weights get --set demo --accept-licence
+	$(BIN)/python train.py experiment=swaptalk
+	$(BIN)/python evaluate.py
+
+test: $(DEVELOP)     ## install and run all tests
+	$(BIN)/python -m pytest
+
+lint: $(DEVELOP)     ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEVELOP)    ## static types
+	$(BIN)/mypy
+
+imports: $(DEVELOP)  ## the layers of docs/architecture.md
+	$(BIN)/lint-imports
+
+check: lint types imports test  ## all of the above
+
+bench: $(DEVELOP)    ## rerun the benchmarks; tables go to docs/performance
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:           ## remove what the commands above made, except prepared corpora and runs
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

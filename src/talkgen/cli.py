@@ -1,0 +1,87 @@
+"""``talkgen COMMAND …``: every command of the project under one name.
+
+Only the standard library is imported here; a command's own module is imported when it is called, so that
+``talkgen --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from talkgen import __version__
+from talkgen.errors import TalkgenError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: where it lives, and one line of help."""
+
+    module: str
+    function: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "prepare": Command("talkgen.preparation", "main", "turn a corpus into a store: corpus=demo|folder|…"),
+    "train": Command("talkgen.training", "main", "train: experiment=swaptalk|swaptalk_vqgan|sync_expert"),
+    "evaluate": Command("talkgen.evaluation", "main", "score runs on held-out clips and write tables"),
+    "weights": Command("talkgen.weights", "main", "list, get, import and verify pretrained files"),
+    "doctor": Command("talkgen.doctor", "main", "say what is installed, what is missing, and how to cure it"),
+}
+
+
+def usage() -> str:
+    """The text of ``talkgen --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"talkgen {__version__}: train, compare and use talking-face models",
+            "",
+            "usage: talkgen COMMAND [arguments]",
+            "",
+            *lines,
+            "",
+            "talkgen COMMAND --help says more. prepare, train and evaluate take Hydra overrides (key=value).",
+        ]
+    )
+
+
+def run_command(function: Callable[[list[str]], int | None], arguments: Sequence[str]) -> int:
+    """Call a command; a :class:`TalkgenError` becomes one sentence on standard error and exit code 1."""
+    try:
+        return function(list(arguments)) or 0
+    except TalkgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the ``talkgen`` script.
+
+    Args:
+        arguments: command and its arguments; ``sys.argv[1:]`` by default.
+
+    Returns:
+        Exit code: 0 done, 1 the user can cure it, 2 wrong usage.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"talkgen: no command {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    command = COMMANDS[name]
+    return run_command(getattr(importlib.import_module(command.module), command.function), rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
