@@ -1,0 +1,216 @@
+"""Where configs are, how a command composes one, and what a run folder holds.
+
+A config key is a constructor's argument: classes never read a config. What a constructor cannot refuse
+(a key beside the ``_target_`` nodes) is refused here, by name, with the nearest key that exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from talkgen.errors import TalkgenError
+
+# Groups that change what others have said; they may only use keys which exist without them.
+OVERLAYS = ("experiment", "debug", "launcher", "local")
+
+
+def config_folder() -> Path:
+    """The folder of YAML files: inside an installed package, or ``configs/`` of the checkout."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "configs"
+    return packaged if packaged.is_dir() else package.parents[1] / "configs"
+
+
+def options(group: str) -> list[str]:
+    """Names that ``group=…`` can take."""
+    return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
+
+
+def hydra_command(
+    config_name: str, run: Callable[[DictConfig], int | None], arguments: Sequence[str], script: Path
+) -> int:
+    """Compose ``config_name`` with the overrides in ``arguments`` and call ``run`` with it.
+
+    Args:
+        config_name: file in the config folder, without ``.yaml``.
+        run: takes the composed config; gives the exit code.
+        arguments: Hydra overrides and flags (``--help``, ``--cfg job``, ``-m``).
+        script: file that runs this command as a script; processes of a distributed run start from it.
+
+    Raises:
+        TalkgenError: raised by ``run``; Hydra's own traceback is kept out of it.
+    """
+    import hydra
+
+    codes: list[int] = []
+    errors: list[TalkgenError] = []
+
+    def task(cfg: DictConfig) -> None:
+        try:
+            codes.append(run(cfg) or 0)
+        except TalkgenError as error:
+            errors.append(error)
+
+    argv = sys.argv
+    sys.argv = [str(script), *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)()
+    finally:
+        sys.argv = argv
+    if errors:
+        raise errors[0]
+    return max(codes, default=0)
+
+
+def choices() -> dict[str, str | None]:
+    """Option chosen for each group of the composed config, for example ``{"data": "demo"}``."""
+    from hydra.core.hydra_config import HydraConfig
+
+    chosen = HydraConfig.get().runtime.choices
+    return {str(group): option for group, option in chosen.items() if not str(group).startswith("hydra/")}
+
+
+def overrides() -> list[str]:
+    """The overrides as given on the command line."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
+
+
+def check_keys(cfg: DictConfig, config_name: str) -> None:
+    """Refuse a key that nothing reads.
+
+    Hydra refuses unknown keys on the command line, and constructors refuse theirs, but a misspelt key in a
+    plain mapping of an experiment file would be accepted in silence. Such files may therefore only set keys
+    that exist without them.
+
+    Raises:
+        TalkgenError: names the key and the nearest one that exists.
+    """
+    from hydra import compose
+
+    plain = [
+        f"{group}={'null' if option is None else option}"
+        for group, option in choices().items()
+        if group not in OVERLAYS
+    ]
+    without_overlays = [f"{group}=null" for group in choices() if group in OVERLAYS and group != "local"]
+    known = compose(config_name, overrides=plain + without_overlays)
+    unknown = unknown_keys(cfg, known)
+    if unknown:
+        raise TalkgenError("; ".join(unknown))
+
+
+def unknown_keys(given: DictConfig, known: DictConfig, prefix: str = "") -> list[str]:
+    """A sentence for each key of ``given`` that ``known`` lacks; ``_target_`` nodes are left to constructors."""
+    sentences: list[str] = []
+    for key in map(str, given):
+        value = OmegaConf.to_container(given, resolve=False)[key]  # type: ignore[index, call-overload]
+        if key not in known:
+            if isinstance(value, Mapping) and "_target_" in value:
+                continue
+            near = difflib.get_close_matches(key, list(map(str, known)), 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            sentences.append(f"nothing reads the key {prefix + key!r} of the config{hint}")
+        elif isinstance(value, Mapping) and "_target_" not in value:
+            below = known._get_node(key)
+            if isinstance(below, DictConfig) and not below._is_none():
+                sentences += unknown_keys(given._get_node(key), below, f"{prefix}{key}.")  # type: ignore[arg-type]
+    return sentences
+
+
+def build(node: DictConfig, **arguments: Any) -> Any:
+    """Instantiate a ``_target_`` node, lists and mappings as plain Python.
+
+    Raises:
+        TalkgenError: an argument is unknown or refused, or a file, weight or package is missing; the message
+            names the key of the config.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, TalkgenError):
+                raise cause from error
+            cause = cause.__cause__
+        raise TalkgenError(f"the config cannot be used: {error}") from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``runs/<name>``: everything that one training stage leaves behind.
+
+    A method's stages are run folders inside the method's: ``runs/<name>/<stage>``.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def facts(self) -> Path:
+        """Versions, git commit, hash of the corpus' manifest, and progress, as JSON."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Every logged number: one row a step, one column a key."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """``last.ckpt``, ``best.ckpt`` and ``best.json``."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """``step-0000000-<clip>.mp4``: ground truth beside generated, with sound."""
+        return self.path / "samples"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint that the same command resumes from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint with the best validation score."""
+        return self.checkpoints / "best.ckpt"
+
+
+def find_runs(runs: str | Path) -> list[RunFolder]:
+    """Run folders with a checkpoint under ``runs``, stages of methods included, newest checkpoint first."""
+    found = [RunFolder(last.parents[1]) for last in Path(runs).glob("**/checkpoints/last.ckpt")]
+    found = [run for run in found if run.config.is_file()]
+    return sorted(found, key=lambda run: run.last.stat().st_mtime, reverse=True)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
+    """``key: old → new`` for every value below ``sections`` that differs between two resolved configs."""
+    before, after = (_leaves({key: config.get(key) for key in sections}) for config in (old, new))
+    keys = sorted(before.keys() | after.keys())
+    missing = "(absent)"
+    pairs = ((key, before.get(key, missing), after.get(key, missing)) for key in keys)
+    return [f"{key}: {was} → {now}" for key, was, now in pairs if was != now]
+
+
+def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(node, Mapping):
+        below = (_leaves(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items())
+        return functools.reduce(lambda a, b: a | b, below, {})
+    return {prefix: node}
