@@ -17,8 +17,8 @@ _Line = TypeVar("_Line", "RawClip", "Clip")
 class RawClip:
     """A stretch of video that a corpus adapter found; nothing has been decoded yet.
 
-    All paths are relative to the folder of the corpus (absolute ones are taken as they are), so that a manifest
-    does not change with the machine.
+    All paths are relative to the folder of the corpus (absolute ones are taken as they are), so that a
+    manifest does not change with the machine.
     """
 
     id: str  # unique in its corpus, made of the corpus' own names, e.g. "id00017/01dfn2spqyE/00001"
@@ -30,8 +30,8 @@ class RawClip:
     language: str | None = None  # ISO 639-1 ("en", "zh"), None: not known
     start_seconds: float = 0.0  # the stretch of `video` (and of `audio`) that is meant
     end_seconds: float | None = None  # None: to the end
-    # An .npz that makes detection needless: `landmarks` float32 (frames, 68, 2) in pixels of the video at its own
-    # frame rate, and any further per-frame or per-clip arrays, whose names begin with `truth_`.
+    # An .npz that makes detection needless: `landmarks` float32 (frames, 68, 2) in pixels of the video at
+    # its own frame rate, and any further per-frame or per-clip arrays, whose names begin with `truth_`.
     truth: str | None = None
     # Id of the clip whose performance this clip repeats with another identity; both are cropped alike, by the
     # landmarks of that clip.
@@ -52,7 +52,8 @@ class RawClip:
 class Clip:
     """One line of the manifest `clips.jsonl` of a prepared store.
 
-    The frames are `frames` square crops of `size` pixels at `fps`; they and all arrays lie in the file `shard`.
+    The frames are `frames` square crops of `size` pixels at `fps`; they and all arrays lie in the file
+    `shard`.
     """
 
     id: str  # id of the raw clip, with "#1", "#2", … where that was cut into several
@@ -101,7 +102,8 @@ def to_json(clip: RawClip | Clip) -> str:
 
 
 def from_json(line: str, kind: type[_Line]) -> _Line:
-    """Read a line that `to_json` wrote. A key that is absent takes its default; an unknown one is refused by name.
+    """Read a line that `to_json` wrote. A key that is absent takes its default; an unknown one is refused
+    by name.
 
     Raises:
         ValueError: the line is not JSON, or lacks a key, or has one that this version does not know.

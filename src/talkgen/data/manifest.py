@@ -1,4 +1,6 @@
-"""A manifest is a list of clips, one JSON object a line; every corpus becomes one, and nothing else is read later."""
+"""A manifest is a list of clips, one JSON object a line; every corpus becomes one, and nothing else is
+read later.
+"""
 
 from __future__ import annotations
 

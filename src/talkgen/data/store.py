@@ -1,0 +1,450 @@
+"""The prepared store: plain tar shards with random access to any frame and any stretch of any array.
+
+::
+
+    store.json        format, fps, size, streams, shards with their sha256, settings it was prepared with
+    clips.jsonl       the manifest, one `Clip` a line
+    index.npy         (clips, streams): where each stream of each clip begins, its rows, its CRC-32
+    shards/00000.tar  for each clip: frames.mjpeg, frames.index.npy, mel.npy, landmarks.npy, …
+
+A shard is an ordinary uncompressed tar: `tar xf` gives JPEG streams (which `ffmpeg -f mjpeg` reads) and
+`.npy` files, so that the data outlive this package. Why JPEG at quality 95 without chroma subsampling, and
+not video or another container: docs/performance/loader.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from talkgen.data.clip import Clip
+from talkgen.data.files import temporary_name, write_atomically
+from talkgen.data.manifest import parse_manifest, write_manifest
+from talkgen.data.shards import CACHE_BYTES, ShardSource, open_shards
+from talkgen.errors import FileError
+
+FORMAT = 1
+SHARD_BYTES = 256 * 2**20
+_TIME_LAST = (
+    "mel",
+)  # arrays whose last axis is time; on disk time is first in all, so that a window is one read
+_ENTRY = np.dtype([("offset", "<i8"), ("bytes", "<i8"), ("rows", "<i4"), ("crc", "<u4")])
+_END_OF_TAR = bytes(1024)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one stream (frames, or an array) looks like in all clips of a store.
+
+    Attributes:
+        dtype: numpy name of the type, little-endian; "jpeg" for frames.
+        row: shape of one time step.
+        time_last: the array is handed out with time as its last axis.
+    """
+
+    dtype: str
+    row: tuple[int, ...] = ()
+    time_last: bool = False
+
+
+@dataclass
+class Fragment:
+    """One encoded clip: the tar members as bytes, and where each stream lies in them."""
+
+    clip: Clip
+    content: bytes
+    streams: dict[str, Stream] = field(default_factory=dict)
+    entries: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)  # offset, bytes, rows, crc
+
+
+class ClipEncoder:
+    """Encodes one clip, frame by frame, into the members of a tar.
+
+    Args:
+        clip: its line of the manifest; `frames` and `size` must agree with what is added.
+        quality: JPEG quality, 1 to 100.
+    """
+
+    def __init__(self, clip: Clip, quality: int = 95) -> None:
+        self.clip = clip
+        self._options = [
+            cv2.IMWRITE_JPEG_QUALITY, quality,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+        ]  # fmt: skip
+        self._jpegs: list[bytes] = []
+
+    def add_frame(self, frame: np.ndarray) -> None:
+        """Append a frame, uint8 RGB `(size, size, 3)`."""
+        size = self.clip.size
+        if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
+            raise ValueError(
+                f"frame of {self.clip.id} is {frame.dtype} {frame.shape}, not uint8 {(size, size, 3)}"
+            )
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), self._options)
+        if not done:
+            raise ValueError(f"frame {len(self._jpegs)} of {self.clip.id} cannot be encoded")
+        self._jpegs.append(data.tobytes())
+
+    def finish(self, arrays: Mapping[str, np.ndarray]) -> Fragment:
+        """Add the arrays and close the clip.
+
+        Raises:
+            ValueError: the number of frames is not that of the clip.
+        """
+        if len(self._jpegs) != self.clip.frames:
+            raise ValueError(
+                f"clip {self.clip.id} should have {self.clip.frames} frames, got {len(self._jpegs)}"
+            )
+        buffer = io.BytesIO()
+        fragment = Fragment(self.clip, b"")
+
+        def add(name: str, suffix: str, header: bytes, body: bytes, rows: int, stream: Stream) -> None:
+            member = tarfile.TarInfo(f"{self.clip.id}/{name}{suffix}")
+            member.size = len(header) + len(body)
+            buffer.write(member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
+            buffer.write(header)
+            fragment.entries[name] = (buffer.tell(), len(body), rows, zlib.crc32(body))
+            fragment.streams[name] = stream
+            buffer.write(body)
+            buffer.write(bytes(-buffer.tell() % 512))
+
+        add("frames", ".mjpeg", b"", b"".join(self._jpegs), len(self._jpegs), Stream("jpeg"))
+        table = np.array([(len(data), zlib.crc32(data)) for data in self._jpegs], "<u4")
+        for name, array in {"frames.index": table, **dict(sorted(arrays.items()))}.items():
+            if array.ndim == 0:
+                raise ValueError(f"array {name!r} of clip {self.clip.id} has no axis")
+            time_last = name in _TIME_LAST
+            rows = np.ascontiguousarray(np.moveaxis(array, -1, 0) if time_last else array)
+            rows = rows.astype(rows.dtype.newbyteorder("<"), copy=False)
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(rows))
+            stream = Stream(rows.dtype.str, rows.shape[1:], time_last)
+            add(name, ".npy", header.getvalue(), rows.tobytes(), len(rows), stream)
+        fragment.content = buffer.getvalue()
+        return fragment
+
+
+class StoreWriter:
+    """Writes a store. Nothing can be read from it before `close`, which a `with` block calls when it ends
+    well.
+
+    An interrupted preparation runs the same calls again; a shard that it completed (its sha256 lies in the
+    folder `work`, which the preparation makes and removes) is not written a second time.
+
+    Args:
+        root: folder of the store; made if absent.
+        shard_bytes: a shard is closed when it has become this long.
+        quality: JPEG quality of `add`.
+        settings: recorded in store.json.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        shard_bytes: int = SHARD_BYTES,
+        quality: int = 95,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.quality = quality
+        self._shard_bytes = shard_bytes
+        self._settings = dict(settings or {})
+        self._clips: list[Clip] = []
+        self._entries: list[dict[str, tuple[int, int, int, int]]] = []
+        self._streams: dict[str, Stream] = {}
+        self._shards: list[dict[str, Any]] = []
+        self._length = 0  # bytes in the current shard
+        self._pending: list[Callable[[], bytes]] = []  # contents of the current shard
+        (self.root / "shards").mkdir(parents=True, exist_ok=True)
+
+    def add(self, clip: Clip, frames: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        """Add a clip.
+
+        Args:
+            clip: its line of the manifest; `shard` is filled in here.
+            frames: uint8 RGB `(frames, size, size, 3)`.
+            arrays: named arrays, time first (mel: time last).
+        """
+        encoder = ClipEncoder(clip, self.quality)
+        for frame in frames:
+            encoder.add_frame(frame)
+        fragment = encoder.finish(arrays)
+        self.add_fragment(fragment, len(fragment.content), lambda: fragment.content)
+
+    def add_fragment(self, fragment: Fragment, length: int, content: Callable[[], bytes]) -> bool:
+        """Add an encoded clip whose `length` bytes `content()` gives when its shard is written.
+
+        Returns:
+            Whether this closed a shard, so that the contents of all fragments so far are on disk.
+        """
+        if self._clips and (fragment.clip.size, fragment.clip.fps) != (
+            self._clips[0].size,
+            self._clips[0].fps,
+        ):
+            raise ValueError(f"clip {fragment.clip.id} differs in size or fps from the others of the store")
+        for name, stream in fragment.streams.items():
+            if self._streams.setdefault(name, stream) != stream:
+                raise ValueError(
+                    f"{name} of clip {fragment.clip.id} is {stream}, of others {self._streams[name]}"
+                )
+        self._entries.append(
+            {name: (entry[0] + self._length, *entry[1:]) for name, entry in fragment.entries.items()}
+        )
+        self._clips.append(dataclasses.replace(fragment.clip, shard=self._shard_name()))
+        self._pending.append(content)
+        self._length += length
+        if self._length >= self._shard_bytes:
+            self._close_shard()
+            return True
+        return False
+
+    def close(self) -> None:
+        """Write the last shard, the index and the manifest, and `store.json` as the very last file."""
+        if self._pending:
+            self._close_shard()
+        index = np.zeros((len(self._clips), len(self._streams)), _ENTRY)
+        index["offset"] = -1
+        for row, entries in enumerate(self._entries):
+            for column, name in enumerate(self._streams):
+                if name in entries:
+                    index[row, column] = entries[name]
+        buffer = io.BytesIO()
+        np.save(buffer, index)
+        write_atomically(self.root / "index.npy", buffer.getvalue())
+        write_manifest(self.root / "clips.jsonl", self._clips)
+        description = {
+            "format": FORMAT,
+            "clips": len(self._clips),
+            "frames": sum(clip.frames for clip in self._clips),
+            "fps": self._clips[0].fps if self._clips else None,
+            "size": self._clips[0].size if self._clips else None,
+            "streams": {name: dataclasses.asdict(stream) for name, stream in self._streams.items()},
+            "shards": self._shards,
+            "index_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+            "manifest_sha256": hashlib.sha256((self.root / "clips.jsonl").read_bytes()).hexdigest(),
+            "settings": self._settings,
+        }
+        write_atomically(self.root / "store.json", (json.dumps(description, indent=1) + "\n").encode())
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.close()
+
+    def _shard_name(self) -> str:
+        return f"shards/{len(self._shards):05d}.tar"
+
+    def _close_shard(self) -> None:
+        file = self.root / self._shard_name()
+        record = self.root / "work" / f"{file.name}.sha256"  # of a shard that an interrupted run completed
+        if file.exists() and record.exists():
+            digest = record.read_text()
+        else:
+            temporary = temporary_name(file)
+            sha256 = hashlib.sha256()
+            with temporary.open("wb") as handle:
+                for content in (*self._pending, lambda: _END_OF_TAR):
+                    piece = content()
+                    sha256.update(piece)
+                    handle.write(piece)
+            digest = sha256.hexdigest()
+            if record.parent.is_dir():
+                write_atomically(record, digest.encode())
+            temporary.replace(file)
+        self._shards.append(
+            {"file": self._shard_name(), "bytes": self._length + len(_END_OF_TAR), "sha256": digest}
+        )
+        self._length = 0
+        self._pending = []
+
+
+class Store:
+    """A prepared store, opened for reading; made by `Store.open`.
+
+    Reading is safe from forked and spawned processes. Every frame is checked against its CRC-32 as it is
+    read; arrays are checked when they are read whole. Errors are `FileError`s that name the shard.
+
+    Attributes:
+        clips: the manifest.
+        fps, size: of all clips.
+        description: the content of store.json.
+    """
+
+    def __init__(
+        self, source: ShardSource, clips: list[Clip], index: np.ndarray, description: Mapping[str, Any]
+    ) -> None:
+        self.clips = clips
+        self.description = description
+        self.fps: float = description["fps"] or 25.0
+        self.size: int = description["size"] or 0
+        self.streams = {
+            name: Stream(values["dtype"], tuple(values["row"]), values["time_last"])
+            for name, values in description["streams"].items()
+        }
+        self._source = source
+        self._index = index
+        self._columns = {name: column for column, name in enumerate(self.streams)}
+        self._rows = {clip.id: row for row, clip in enumerate(clips)}
+
+    @classmethod
+    def open(cls, root: str | Path, cache: str | Path | None = None, cache_bytes: int = CACHE_BYTES) -> Store:
+        """Open the store in a folder or behind a URL.
+
+        Args:
+            root: local folder, or any URL that fsspec reads.
+            cache: where blocks of a remote store are kept; default `$TALKGEN_CACHE` or
+            `~/.cache/talkgen/store`. cache_bytes: greatest size of that cache.
+
+        Raises:
+            FileError: there is no complete store at `root`, or it is of another format.
+        """
+        if "://" not in str(root) and not (Path(root) / "store.json").is_file():
+            raise FileError(root, _why_no_store(Path(root)))
+        source = open_shards(root, cache, cache_bytes)
+        description = json.loads(source.file("store.json"))
+        if description.get("format") != FORMAT:
+            raise FileError(
+                source.name("store.json"),
+                f"store of format {description.get('format')}, this talkgen reads {FORMAT}; prepare it anew",
+            )
+        manifest, index = source.file("clips.jsonl"), source.file("index.npy")
+        for name, content, digest in (
+            ("clips.jsonl", manifest, description["manifest_sha256"]),
+            ("index.npy", index, description["index_sha256"]),
+        ):
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise FileError(source.name(name), f"does not have the sha256 of store.json, {digest[:12]}…")
+        clips = parse_manifest(manifest.decode(), Clip, source.name("clips.jsonl"))
+        return cls(source, clips, np.load(io.BytesIO(index), allow_pickle=False), description)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def clip(self, name: str) -> Clip:
+        """The clip with this id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.clips[self._rows[name]]
+
+    def has(self, clip: Clip, name: str) -> bool:
+        """Whether the clip has this array."""
+        return name in self._columns and self._index[self._rows[clip.id], self._columns[name]]["offset"] >= 0
+
+    def length(self, clip: Clip, name: str) -> int:
+        """Time steps of an array of the clip."""
+        return int(self._entry(clip, name)["rows"])
+
+    def frames(self, clip: Clip, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Frames `start` to `stop`, uint8 RGB `(n, size, size, 3)`."""
+        return self.frames_at(clip, range(*slice(start, stop).indices(clip.frames)))
+
+    def frames_at(self, clip: Clip, frames: Iterable[int]) -> np.ndarray:
+        """The frames with these numbers, uint8 RGB `(n, size, size, 3)`.
+
+        Raises:
+            IndexError: the clip has no such frame.
+            FileError: the shard is damaged.
+        """
+        wanted = list(frames)
+        if wanted and not (min(wanted) >= 0 and max(wanted) < clip.frames):
+            raise IndexError(
+                f"clip {clip.id} has frames 0 to {clip.frames - 1}, wanted {min(wanted)} to {max(wanted)}"
+            )
+        entry = self._entry(clip, "frames")
+        table = self.array(clip, "frames.index")
+        ends = np.cumsum(table[:, 0], dtype=np.int64)
+        out = np.empty((len(wanted), clip.size, clip.size, 3), np.uint8)
+        for place, frame in enumerate(wanted):
+            size = int(table[frame, 0])
+            data = self._source.read(clip.shard, int(entry["offset"] + ends[frame]) - size, size)
+            if zlib.crc32(data) != table[frame, 1]:
+                raise self._damaged(clip, f"frame {frame}")
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+            if image is None or image.shape != out.shape[1:]:
+                raise self._damaged(clip, f"frame {frame}")
+            out[place] = image
+        return out
+
+    def array(self, clip: Clip, name: str, start: int | None = None, stop: int | None = None) -> np.ndarray:
+        """Time steps `start` to `stop` of an array of the clip (all of it by default); a copy.
+
+        Raises:
+            KeyError: the clip has no such array.
+            IndexError: it has no such steps.
+            FileError: the shard is damaged.
+        """
+        entry, stream = self._entry(clip, name), self.streams[name]
+        rows = int(entry["rows"])
+        first, last = 0 if start is None else start, rows if stop is None else stop
+        if not 0 <= first <= last <= rows:
+            raise IndexError(f"{name} of clip {clip.id} has {rows} steps, wanted {first} to {last}")
+        width = int(entry["bytes"]) // rows if rows else 0
+        data = self._source.read(clip.shard, int(entry["offset"]) + first * width, (last - first) * width)
+        if last - first == rows and zlib.crc32(data) != entry["crc"]:
+            raise self._damaged(clip, name)
+        array = np.frombuffer(data, stream.dtype).reshape(last - first, *stream.row).copy()
+        return np.moveaxis(array, 0, -1) if stream.time_last else array
+
+    def verify(self) -> Iterator[tuple[str, str | None]]:
+        """Read every byte: yields (name, None) for each sound shard and clip, (name, what is wrong) for
+        others.
+        """
+        for shard in self.description["shards"]:
+            try:
+                content = self._source.read(shard["file"], 0, shard["bytes"])
+                sound = hashlib.sha256(content).hexdigest() == shard["sha256"]
+                fault = None if sound else f"does not have the sha256 of store.json, {shard['sha256'][:12]}…"
+            except FileError as error:
+                fault = error.cause
+            yield self._source.name(shard["file"]), fault
+        for clip in self.clips:
+            fault = None
+            try:
+                for start in range(0, clip.frames, 64):
+                    self.frames(clip, start, min(start + 64, clip.frames))
+                for name in self.streams:
+                    if self.has(clip, name) and name != "frames":
+                        self.array(clip, name)
+            except FileError as error:
+                fault = str(error)
+            yield clip.id, fault
+
+    def _entry(self, clip: Clip, name: str) -> np.void:
+        column = self._columns.get(name)
+        if column is not None:
+            entry = self._index[self._rows[clip.id], column]
+            if entry["offset"] >= 0:
+                return entry
+        names = ", ".join(n for n in self.streams if not n.startswith("frames"))
+        raise KeyError(f"clip {clip.id} has no array {name!r}; the store has {names}")
+
+    def _damaged(self, clip: Clip, what: str) -> FileError:
+        digest = next((s["sha256"] for s in self.description["shards"] if s["file"] == clip.shard), "?")
+        return FileError(
+            self._source.name(clip.shard),
+            f"shard is damaged at {what} of clip {clip.id} (its sha256 should be {digest}); "
+            "copy it anew or run `talkgen prepare --check` to see how much is affected",
+        )
+
+
+def _why_no_store(root: Path) -> str:
+    if (root / "work").is_dir():
+        return "its preparation has not finished; run the same `talkgen prepare` command again to complete it"
+    if not root.is_dir():
+        return "no such folder; `talkgen prepare corpus=… source=… out=…` makes a store"
+    return "not a prepared store (no store.json); `talkgen prepare corpus=… source=… out=…` makes one"
