@@ -1,0 +1,63 @@
+"""A metric that keeps one number a frame, so that clips, not frames, are the unit of means and intervals."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from talkgen.metrics.footage import Footage
+
+
+class ClipMetric(Metric):
+    """Mean over frames within a clip, then mean over clips: a long clip counts as much as a short one.
+
+    A subclass gives ``column`` (name with the variant id in brackets) and :meth:`frame_values`. ``needs``
+    names what must have been computed for it (``"landmarks"``, ``"mouth"``, ``"codes"``).
+
+    Example::
+
+        metric = PSNR()
+        metric.update(footage)      # as often as there are pieces of clips, in any order
+        metric.per_clip()           # {0: 31.4, 1: 29.9}
+        metric.compute()            # tensor(30.65)
+    """
+
+    full_state_update = False
+    needs: frozenset[str] = frozenset()
+    digits: ClassVar[int] = 3
+    has_interval: ClassVar[bool] = True
+    column: str
+    values: list[Tensor]
+    clips: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+        self.add_state("clips", default=[], dist_reduce_fx="cat")
+
+    @abstractmethod
+    def frame_values(self, footage: Footage) -> Tensor | None:
+        """One float a frame (t,), NaN where it is undefined; None when the footage lacks what is needed."""
+
+    def update(self, footage: Footage) -> None:
+        """Add a piece of a clip."""
+        values = self.frame_values(footage)
+        if values is not None:
+            self.values.append(values.double())
+            self.clips.append(torch.full((len(values),), footage.clip))
+
+    def per_clip(self) -> dict[int, float]:
+        """Clip number → mean over its frames that are defined; a clip without any is NaN."""
+        if not len(self.values):
+            return {}
+        # After a synchronisation over processes the states are tensors instead of lists.
+        values, clips = (torch.cat(list(s)) if isinstance(s, list) else s for s in (self.values, self.clips))
+        return {int(clip): float(values[clips == clip].nanmean()) for clip in clips.unique()}
+
+    def compute(self) -> Tensor:
+        """Mean over the clips that have a value; NaN when none has."""
+        return torch.tensor(list(self.per_clip().values()), dtype=torch.float64).nanmean()

@@ -1,0 +1,86 @@
+"""What a metric is shown: a run of frames of one clip, generated beside ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+MOUTH_POINTS = slice(48, 68)
+"""The 20 mouth points of the 68 iBUG points."""
+
+
+@dataclass(frozen=True)
+class CodeIndices:
+    """What one codebook gave to some frames: ``indices`` int64 (t, …), each below ``codebook_size``."""
+
+    indices: Tensor
+    codebook_size: int
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Consecutive frames of one clip. A long clip comes in several pieces, so that memory stays constant.
+
+    Everything that costs time (decoding, detection, codes) is done once by whoever builds the piece and is
+    shared by all metrics. A point or box that a detector missed is NaN.
+
+    Args:
+        clip: number of the clip in the evaluation's list of clips.
+        generated: uint8 RGB (t, h, w, 3).
+        ground_truth: the same shape.
+        mouth_points: ground-truth mouth points of the corpus, (t, 20, 2) pixels; they place the mouth region.
+        generated_landmarks: float32 (t, 68, 2) pixels, detected on ``generated``.
+        ground_truth_landmarks: the same, by the same detector, on ``ground_truth``.
+        codes: codebook name → indices of ``generated``, for models that have codebooks.
+    """
+
+    clip: int
+    generated: Tensor
+    ground_truth: Tensor
+    mouth_points: Tensor | None = None
+    generated_landmarks: Tensor | None = None
+    ground_truth_landmarks: Tensor | None = None
+    codes: Mapping[str, CodeIndices] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, frames in (("generated", self.generated), ("ground_truth", self.ground_truth)):
+            if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+                raise ValueError(
+                    f"{name} must be uint8 (t, h, w, 3), not {frames.dtype} {tuple(frames.shape)}"
+                )
+        if self.generated.shape != self.ground_truth.shape:
+            shapes = tuple(self.generated.shape), tuple(self.ground_truth.shape)
+            raise ValueError(f"generated and ground_truth differ in shape: {shapes[0]} and {shapes[1]}")
+        for name in ("mouth_points", "generated_landmarks", "ground_truth_landmarks"):
+            points = getattr(self, name)
+            if points is not None and len(points) != len(self.generated):
+                raise ValueError(f"{name} has {len(points)} frames, the footage has {len(self.generated)}")
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return len(self.generated)
+
+
+def as_uint8(video: Tensor) -> Tensor:
+    """Float video in [-1, 1], (t, 3, h, w), → uint8 (t, h, w, 3), as it would be written to a file."""
+    return ((video.permute(0, 2, 3, 1).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def mouth_mask(mouth_points: Tensor, height: int, width: int, widen: float = 1.5) -> Tensor:
+    """The mouth region as a bool mask (t, height, width).
+
+    A square around the middle of the points' bounding box, its side the longer side of the box × ``widen``,
+    so that lips, the skin around them and an opening jaw are inside. The mask of NaN points is empty.
+    """
+    low, high = mouth_points.amin(1), mouth_points.amax(1)
+    centre = (low + high) / 2
+    reach = (high - low).amax(1, keepdim=True) * widen / 2
+    (x0, y0), (x1, y1) = (centre - reach).unbind(1), (centre + reach).unbind(1)
+    x, y = torch.arange(width), torch.arange(height)
+    columns = (x >= x0[:, None]) & (x <= x1[:, None])
+    rows = (y >= y0[:, None]) & (y <= y1[:, None])
+    return rows[:, :, None] & columns[:, None, :]

@@ -1,0 +1,119 @@
+"""Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from talkgen.metrics.clip_metric import ClipMetric
+from talkgen.metrics.footage import Footage, mouth_mask
+
+Window = Literal["gaussian11", "uniform7"]
+
+
+def window_weights(window: Window) -> Tensor:
+    """One side of the separable window, float64, sum 1: gaussian σ 1.5 over 11 pixels, or 7 equal weights."""
+    if window == "uniform7":
+        return torch.full((7,), 1 / 7, dtype=torch.float64)
+    x = torch.arange(11, dtype=torch.float64) - 5
+    weights = torch.exp(-0.5 * (x / 1.5) ** 2)
+    return weights / weights.sum()
+
+
+def _windowed_mean(x: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean in every window that lies wholly inside: (n, h, w) → (n, h - k + 1, w - k + 1)."""
+    # A sum of shifted views: on a CPU ten times as fast as conv2d with one channel.
+    for axis in (1, 2):
+        size = x.shape[axis] - len(weights) + 1
+        total = x.narrow(axis, 0, size) * weights[0]
+        for shift in range(1, len(weights)):
+            total.add_(x.narrow(axis, shift, size), alpha=float(weights[shift]))
+        x = total
+    return x
+
+
+def ssim_map(generated: Tensor, ground_truth: Tensor, window: Window = "gaussian11") -> Tensor:
+    """SSIM of every window, mean over the RGB channels (Wang et al., equation 13; K₁ 0.01, K₂ 0.03, L 255).
+
+    Args:
+        generated: uint8 (t, h, w, 3).
+        ground_truth: uint8 (t, h, w, 3).
+        window: ``"gaussian11"`` with population covariance is Wang's and skimage's
+            ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``; ``"uniform7"`` with sample
+            covariance is skimage's default.
+
+    Returns:
+        float64 (t, h - k + 1, w - k + 1), k = 11 or 7: only windows that lie wholly inside.
+    """
+    weights = window_weights(window).to(generated.device)
+    if min(generated.shape[1:3]) < len(weights):
+        raise ValueError(
+            f"SSIM needs frames of at least {len(weights)} pixels a side, not {generated.shape[1:3]}"
+        )
+    # One frame at a time: its maps stay in the processor's cache, which is several times as fast as a stack.
+    pairs = zip(generated.split(1), ground_truth.split(1), strict=True)
+    return torch.cat([_frame_map(x, y, weights) for x, y in pairs])
+
+
+def _frame_map(generated: Tensor, ground_truth: Tensor, weights: Tensor) -> Tensor:
+    """SSIM of every window of one frame: twice uint8 (1, h, w, 3) → float64 (1, h - k + 1, w - k + 1)."""
+    x, y = (v[0].permute(2, 0, 1).double() for v in (generated, ground_truth))
+    # Only μxμy, μx²+μy², σxy and σx²+σy² enter the formula, and the sum and the difference of the pictures
+    # give all four: 4xy = (x+y)² - (x-y)², 2(x²+y²) = (x+y)² + (x-y)². Four filterings instead of five.
+    s, d = x + y, x - y
+    mean_s, mean_d, mean_ss, mean_dd = (_windowed_mean(v, weights) for v in (s, d, s * s, d * d))
+    squared_s, squared_d = mean_s**2, mean_d**2
+    variance_s, variance_d = mean_ss - squared_s, mean_dd - squared_d
+    if len(weights) == 7:  # skimage divides by n - 1 when the weights are equal
+        variance_s, variance_d = variance_s * (49 / 48), variance_d * (49 / 48)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = ((squared_s - squared_d) / 2 + c1) / ((squared_s + squared_d) / 2 + c1)
+    structure = ((variance_s - variance_d) / 2 + c2) / ((variance_s + variance_d) / 2 + c2)
+    return (luminance * structure).mean(0, keepdim=True)
+
+
+def ssim(
+    generated: Tensor, ground_truth: Tensor, window: Window = "gaussian11", mask: Tensor | None = None
+) -> Tensor:
+    """Mean SSIM of each frame, float64 (t,), at most 1.
+
+    With a ``mask``, bool (t, h, w), the mean is over the windows whose centre lies in it; NaN where there
+    are none.
+    """
+    scores = ssim_map(generated, ground_truth, window)
+    if mask is None:
+        return scores.mean((1, 2))
+    margin = (mask.shape[1] - scores.shape[1]) // 2
+    inside = mask[:, margin : margin + scores.shape[1], margin : margin + scores.shape[2]]
+    return (scores * inside).sum((1, 2)) / inside.sum((1, 2))
+
+
+class SSIM(ClipMetric):
+    """SSIM of each frame on RGB bytes, mean over channels and windows.
+
+    Args:
+        window: see :func:`ssim_map`; the column says ``wang`` for gaussian11 and ``skimage`` for uniform7.
+        region: ``"full"`` frame, or windows centred in the ``"mouth"`` square.
+    """
+
+    higher_is_better = True
+    digits = 4
+
+    def __init__(self, window: Window = "gaussian11", region: Literal["full", "mouth"] = "full") -> None:
+        super().__init__()
+        self.window: Window = window
+        self.region = region
+        self.needs = frozenset({"mouth"} if region == "mouth" else ())
+        variant = {"gaussian11": "wang", "uniform7": "skimage"}[window]
+        self.column = f"SSIM[{variant}]" if region == "full" else f"SSIM[{variant},mouth]"
+
+    def frame_values(self, footage: Footage) -> Tensor | None:
+        """SSIM of each frame."""
+        mask = None
+        if self.region == "mouth":
+            if footage.mouth_points is None:
+                return None
+            mask = mouth_mask(footage.mouth_points, *footage.generated.shape[1:3])
+        return ssim(footage.generated, footage.ground_truth, self.window, mask)

@@ -1,0 +1,235 @@
+"""Rows × metrics, as markdown, LaTeX, csv and json. Nothing is computed here but intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol as Interface
+
+from torch import Tensor
+
+from talkgen.metrics.footage import Footage
+from talkgen.metrics.intervals import Interval, bootstrap_interval
+from talkgen.metrics.protocol import Protocol
+
+NOT_AVAILABLE = "n/a"
+"""A number that could be had: a note below the table says how."""
+NOT_APPLICABLE = "–"
+"""A number that this row cannot have, such as the codes of ground truth."""
+
+
+class TableMetric(Interface):
+    """What a metric must offer to become a column; every class of this package does."""
+
+    column: str
+    digits: int
+    higher_is_better: bool | None
+    has_interval: bool
+    needs: frozenset[str]
+
+    def update(self, footage: Footage) -> None:
+        """Add a piece of a clip."""
+
+    def per_clip(self) -> dict[int, float]:
+        """Clip number → value."""
+
+    def compute(self) -> Tensor:
+        """Value over all clips."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric's name with its variant id, how many digits are shown, and which way is better."""
+
+    name: str
+    digits: int
+    higher_is_better: bool | None
+
+    @property
+    def heading(self) -> str:
+        """The name with an arrow."""
+        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        return f"{self.name}{arrow}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number. ``value`` is None where there is none; ``absent`` then says why, as it is printed.
+
+    ``per_clip`` maps clip ids to their values; its NaN are clips in which nothing could be measured.
+    """
+
+    value: float | None
+    interval: Interval | None = None
+    per_clip: Mapping[str, float] = field(default_factory=dict)
+    absent: str = NOT_APPLICABLE
+
+    def text(self, digits: int) -> str:
+        """``24.31 [23.90, 24.77]``."""
+        if self.value is None:
+            return self.absent
+        if self.interval is None:
+            return f"{self.value:.{digits}f}"
+        low, high = f"{self.interval.low:.{digits}f}", f"{self.interval.high:.{digits}f}"
+        return f"{self.value:.{digits}f} [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something that was scored: its name, the number of clips, and column name → cell."""
+
+    name: str
+    clips: int
+    cells: Mapping[str, Cell]
+
+
+def measured_cell(metric: TableMetric, clips: Sequence[str], seed: int = 0) -> Cell:
+    """The cell of a metric that has seen its footage.
+
+    Args:
+        metric: after its updates.
+        clips: ids of the clips, in the order of their numbers.
+        seed: of the bootstrap.
+    """
+    value = float(metric.compute())
+    if math.isnan(value):
+        return Cell(None)
+    per_clip = {clips[number]: score for number, score in sorted(metric.per_clip().items())}
+    interval = bootstrap_interval(list(per_clip.values()), seed=seed) if metric.has_interval else None
+    return Cell(value, interval, per_clip)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores, with the conditions under which they were made.
+
+    Args:
+        title: printed above the table.
+        columns: in the order in which they are shown.
+        rows: every row has a cell for every column.
+        protocol: see :class:`talkgen.metrics.protocol.Protocol`.
+        notes: sentences below the table, such as what to fetch for the columns that are ``n/a``.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    protocol: Protocol
+    notes: Sequence[str] = ()
+
+    def _body(self) -> list[list[str]]:
+        return [
+            [row.name, str(row.clips), *(row.cells[c.name].text(c.digits) for c in self.columns)]
+            for row in self.rows
+        ]
+
+    def markdown(self) -> str:
+        """Aligned for the eye, so that it reads well in a terminal too."""
+        lines = [["", "n", *(column.heading for column in self.columns)], *self._body()]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        aligned = [
+            "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
+            for line in lines
+        ]
+        rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
+        below = [f"_Protocol: {self.protocol.line()}_", *self.notes]
+        return "\n".join(
+            [f"### {self.title}", "", aligned[0], rule, *aligned[1:], "", "\n\n".join(below), ""]
+        )
+
+    def latex(self) -> str:
+        """A ``tabular`` with booktabs rules; intervals in small type."""
+        lines = []
+        for row in self.rows:
+            texts = []
+            for column in self.columns:
+                number, _, interval = row.cells[column.name].text(column.digits).partition(" ")
+                texts.append(
+                    f"{number} {{\\scriptsize {interval}}}" if interval else number.replace("–", "--")
+                )
+            lines.append(" & ".join([_latex(row.name), str(row.clips), *texts]) + r" \\")
+        arrows = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}
+        headings = [f"{_latex(c.name)}{arrows[c.higher_is_better]}" for c in self.columns]
+        return "\n".join(
+            [
+                *(f"% {line}" for line in (self.title, self.protocol.line(), *self.notes)),
+                r"\begin{tabular}{l" + "r" * (1 + len(self.columns)) + "}",
+                r"\toprule",
+                " & ".join(["", "$n$", *headings]) + r" \\",
+                r"\midrule",
+                *lines,
+                r"\bottomrule",
+                r"\end{tabular}",
+                "",
+            ]
+        )
+
+    def csv(self) -> str:
+        """One line a row: name, n, and for each column its value and the ends of its interval."""
+        heads = [name for c in self.columns for name in (c.name, f"{c.name} low", f"{c.name} high")]
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["row", "n", *heads])
+        for row in self.rows:
+            line: list[object] = [row.name, row.clips]
+            for column in self.columns:
+                cell = row.cells[column.name]
+                ends = (cell.interval.low, cell.interval.high) if cell.interval else ("", "")
+                line += [cell.absent if cell.value is None else cell.value, *ends]
+            writer.writerow(line)
+        return out.getvalue()
+
+    def per_clip_csv(self) -> str:
+        """One line a row and clip; a number that a clip does not have is left empty."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["row", "clip", *(column.name for column in self.columns)])
+        for row in self.rows:
+            clips = dict.fromkeys(clip for cell in row.cells.values() for clip in cell.per_clip)
+            for clip in clips:
+                values = [row.cells[column.name].per_clip.get(clip, math.nan) for column in self.columns]
+                writer.writerow([row.name, clip, *("" if math.isnan(v) else v for v in values)])
+        return out.getvalue()
+
+    def json(self) -> str:
+        """Everything: protocol, notes, values, intervals, values of each clip (null where undefined)."""
+        rows = []
+        for row in self.rows:
+            cells = {}
+            for column in self.columns:
+                cell = row.cells[column.name]
+                cells[column.name] = {
+                    "value": cell.value,
+                    "interval": [cell.interval.low, cell.interval.high] if cell.interval else None,
+                    "per_clip": {k: None if math.isnan(v) else v for k, v in cell.per_clip.items()},
+                } | ({"absent": cell.absent} if cell.value is None else {})
+            rows.append({"name": row.name, "n": row.clips, "cells": cells})
+        content = {
+            "title": self.title,
+            "protocol": {
+                "line": self.protocol.line(),
+                **{name: _plain(value) for name, value in vars(self.protocol).items()},
+            },
+            "notes": list(self.notes),
+            "columns": [vars(column) for column in self.columns],
+            "rows": rows,
+        }
+        return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _plain(value: object) -> object:
+    """Sequences and mappings as json knows them."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+
+
+def _latex(text: str) -> str:
+    """Characters that LaTeX reads as commands, escaped."""
+    for character in "%_#&$":
+        text = text.replace(character, f"\\{character}")
+    return text
