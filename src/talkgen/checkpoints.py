@@ -169,6 +169,7 @@ def load_published(
     source: str | Path | Mapping[str, Any],
     layout: str | Layout = "auto",
     rename: Callable[[str], str] | None = None,
+    name: str | Path | None = None,
 ) -> LoadReport:
     """Fill a network from a published checkpoint, strictly.
 
@@ -180,6 +181,7 @@ def load_published(
         layout: a name in ``LAYOUTS``, a ``Layout``, or ``"auto"``: descend into the first known container,
             and strip wrappers' prefixes where every key has them.
         rename: published key → our key, for networks that use names of their own.
+        name: what to call the source in errors; its path where it is a file.
 
     Returns:
         What was loaded and what was left out. ``num_batches_tracked`` may be missing: it is a counter, and
@@ -188,19 +190,23 @@ def load_published(
     Raises:
         FileError: keys are missing, unexpected or mis-shaped; the message names them.
     """
-    name = source if isinstance(source, str | Path) else "checkpoint"
-    content = load_checkpoint(source, "drop") if isinstance(source, str | Path) else dict(source)
-    weights, dropped = _select(content, layout, name)
+    name = name or _name(source)
+    weights, dropped = published_weights(source, layout)
     if rename is not None:
         weights = {rename(key): value for key, value in weights.items()}
     _load_strictly(module, weights, name)
-    return LoadReport(loaded=len(weights), dropped=tuple(dropped))
+    return LoadReport(len(weights), dropped)
 
 
-def _select(
-    content: Mapping[str, Any], layout: str | Layout, name: str | Path
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Find the weights in a file's content; gives them without prefixes, and the keys left out."""
+def published_weights(
+    source: str | Path | Mapping[str, Any], layout: str | Layout = "auto"
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The weights that a published file holds, without containers and prefixes, and the keys left out.
+
+    Arguments are those of ``load_published``.
+    """
+    name = _name(source)
+    content = load_checkpoint(source, "drop") if isinstance(source, str | Path) else source
     if layout == "auto":
         while container := next((k for k in CONTAINERS if isinstance(content.get(k), Mapping)), None):
             content = content[container]
@@ -227,7 +233,12 @@ def _select(
     for wrapper in WRAPPERS:
         if all(key.startswith(wrapper) for key in weights):
             weights = {key.removeprefix(wrapper): value for key, value in weights.items()}
-    return weights, dropped
+    return weights, tuple(dropped)
+
+
+def _name(source: str | Path | Mapping[str, Any]) -> str | Path:
+    """What to call a source in an error."""
+    return source if isinstance(source, str | Path) else "checkpoint"
 
 
 def _load_strictly(module: nn.Module, weights: Mapping[str, Tensor], name: str | Path) -> None:
@@ -261,13 +272,13 @@ def load_part(module: nn.Module, source: str | Path | Mapping[str, Any], part: s
     Raises:
         FileError: there is no such part (the message lists those there are), or it does not fit.
     """
-    name = source if isinstance(source, str | Path) else "checkpoint"
+    name = _name(source)
     content = load_checkpoint(source, "drop") if isinstance(source, str | Path) else source
     state = content.get("state_dict", content)
     if not any(key.startswith(f"{part}.") for key in state):
         parts = sorted({key.split(".")[0] for key in state})
         raise FileError(name, f"holds no part {part!r}; it holds {', '.join(parts)}")
-    return load_published(module, state, Layout(prefix=f"{part}."))
+    return load_published(module, state, Layout(prefix=f"{part}."), name=name)
 
 
 def export_weights(module: nn.Module, file: str | Path, metadata: Mapping[str, str] | None = None) -> Path:

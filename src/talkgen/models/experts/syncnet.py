@@ -1,7 +1,7 @@
 """SyncNet, the lip-sync expert: does this piece of speech belong to these lips?
 
 "A Lip Sync Expert Is All You Need" (Prajwal et al., 2020), in the key layout of the published
-``SyncNet_color``, so that ``lipsync_expert.pth`` loads strictly: ``load_published(SyncNet(), file, layout="wav2lip")``.
+``SyncNet_color``: ``load_published(SyncNet(), "lipsync_expert.pth", layout="wav2lip")`` is strict.
 """
 
 from __future__ import annotations
