@@ -105,7 +105,7 @@ def test_expert_windows_of_whole_clips_never_leave_the_audio(fps):
     for n_frames in range(5, 300):
         steps = 1 + al.sample_range(0, n_frames, fps).stop // 200
         window = al.mel_window(n_frames - 5, fps, 5)
-        assert 0 <= window.start and window.stop <= steps
+        assert window.start >= 0 and window.stop <= steps
 
 
 def test_silence_stands_outside_the_audio_when_asked():

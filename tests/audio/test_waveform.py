@@ -22,7 +22,7 @@ def click_at(seconds: float, rate: int = 16000, length: float = 2.0) -> np.ndarr
 
 
 def write_container(file, waveform, rate, audio_codec, video_frames=0, audio_delay_seconds=0.0):
-    """A container with (optionally) a grey picture at 25 fps, and sound that begins later than the picture."""
+    """A container with (optionally) a grey picture at 25 fps, and sound that begins later."""
     with av.open(str(file), "w") as container:
         video = None
         if video_frames:

@@ -3,14 +3,16 @@
 Conventions of time, shared by every function here:
 
 - frame *k* shows from *k*/fps to (*k*+1)/fps; its **centre** is (*k* + ½)/fps;
-- column *j* of a mel spectrogram or MFCC is a window **centred** on *j*/80 s (mel) or starting at *j*/100 s (MFCC);
+- column *j* of a mel spectrogram or MFCC is a window **centred** on *j*/80 s (mel) or starting at *j*/100 s
+  (MFCC);
 - step *j* of Whisper's features is centred on *j*/50 s, of HuBERT's on (*j* + ½)/50 s.
 
-Frame rates are taken as exact fractions (29.97 and 23.976 as written, 30000/1001 given as a float too), so no window
-moves by a step because a product came out as 15.999….
+Frame rates are taken as exact fractions (29.97 and 23.976 as written, 30000/1001 given as a float too), so no
+window moves by a step because a product came out as 15.999….
 
-A window is a half-open range of steps. It may reach over the ends of the audio (its start may be negative): the
-functions that read windows fill what is missing, so that every frame of a video has one and none is dropped at the end.
+A window is a half-open range of steps. It may reach over the ends of the audio (its start may be negative):
+the functions that read windows fill what is missing, so that every frame of a video has one and none is
+dropped at the end.
 """
 
 from __future__ import annotations
@@ -61,21 +63,23 @@ def _rounded(value: Fraction) -> int:
     return floor(value + Fraction(1, 2))
 
 
-# --- mel windows -----------------------------------------------------------------------------------------------------
+# --- mel windows ---
 
 
 def mel_window(frame: int, fps: float | Fraction = 25, frames: int = 5, steps: int | None = None) -> Steps:
-    """Mel columns of the frames ``frame … frame + frames − 1``, as the sync expert (Wav2Lip's SyncNet) takes them.
+    """Mel columns of the frames ``frame … frame + frames − 1``, as Wav2Lip's sync expert takes them.
 
-    At 25 fps this is Wav2Lip's ``int(80 · frame / 25)`` and 16 columns for 5 frames. The mean of its column centres
-    lies 11 ms before the middle of the frames (6 to 16 ms: the start is rounded down, and a column has no width).
+    At 25 fps this is Wav2Lip's ``int(80 · frame / 25)`` and 16 columns for 5 frames. The mean of its column
+    centres lies 11 ms before the middle of the frames (6 to 16 ms: the start is rounded down, and a column
+    has no width).
 
     Args:
         frame: first frame of the window.
         fps: frames a second.
         frames: frames of the window.
-        steps: columns to take; None takes as many as the frames last, rounded (16 for 5 frames at 25 fps, 13 at 30).
-            A network with a fixed input gets its fixed number at any rate: the columns are then laid around the middle.
+        steps: columns to take; None takes as many as the frames last, rounded (16 for 5 frames at 25 fps, 13
+            at 30). A network with a fixed input gets its fixed number at any rate: the columns are then laid
+            around the middle.
     """
     rate = exact_rate(fps)
     length = Fraction(MEL_STEPS_PER_SECOND * frames) / rate
@@ -90,14 +94,14 @@ def per_frame_mel_window(
 ) -> Steps:
     """Mel columns that a generator of single frames hears for one frame.
 
-    Conventions (the lead is how far the mean of the column centres lies behind the frame's centre, at 25 fps):
+    Conventions (the lead is how far the mean of the column centres lies after the frame's centre, at 25 fps):
 
-    - ``"centred"``: nearest to centred, never more than half a column (6.25 ms) off. Starts at −6 for frame 0.
-    - ``"official"``: ``int(80 · max(frame − 1, 0) / fps)``, which Diff2Lip uses everywhere and Wav2Lip in training. It
-      hears frames −1 … +3 in place of −2 … +2: a lead of +28.8 ms (23.8 to 33.8). Frames 0 and 1 share a window.
-      Published checkpoints of both expect it.
-    - ``"wav2lip_inference"``: ``int(80 · frame / fps)``, what Wav2Lip's inference script does: +68.8 ms, one frame off
-      its own training.
+    - ``"centred"``: nearest to centred, never more than half a column (6.25 ms) off. Frame 0 starts at −6.
+    - ``"official"``: ``int(80 · max(frame − 1, 0) / fps)``, which Diff2Lip uses everywhere and Wav2Lip in
+      training. It hears frames −1 … +3 in place of −2 … +2: a lead of +28.8 ms (23.8 to 33.8). Frames 0 and 1
+      share a window. Published checkpoints of both expect it.
+    - ``"wav2lip_inference"``: ``int(80 · frame / fps)``, what Wav2Lip's inference script does: +68.8 ms, one
+      frame off its own training.
     """
     rate = exact_rate(fps)
     if convention == "centred":
@@ -124,8 +128,8 @@ def mel_windows(
         mel: ``(n_mels, all_steps)``.
         starts: first columns ``(n,)``; may lie before the beginning or after the end.
         steps: columns of a window.
-        pad: what stands outside the audio: ``"edge"`` repeats the first or last column, ``"silence"`` the value
-            ``silence``.
+        pad: what stands outside the audio: ``"edge"`` repeats the first or last column, ``"silence"`` the
+            value ``silence``.
         silence: the value of a silent cell (−4 under Wav2Lip's settings).
 
     Returns:
@@ -134,21 +138,21 @@ def mel_windows(
     return np.ascontiguousarray(_gather(mel.T, starts, steps, pad, silence).transpose(0, 2, 1))
 
 
-# --- MFCC windows ----------------------------------------------------------------------------------------------------
+# --- MFCC windows ---
 
 
 def mfcc_window(frame: int, fps: float | Fraction = 25, steps: int = SYNCNET_MFCC_STEPS) -> Steps:
-    """MFCC steps that SyncNet compares with the frames ``frame … frame + 4``: 20 steps from 4·frame at 25 fps."""
+    """MFCC steps that SyncNet compares with five frames from ``frame``: 20 from 4·frame at 25 fps."""
     start = floor(MFCC_STEPS_PER_SECOND * frame / exact_rate(fps))
     return Steps(start, start + steps)
 
 
 def mfcc_windows(mfcc: NDArray[_Real], starts: ArrayLike, steps: int = SYNCNET_MFCC_STEPS) -> NDArray[_Real]:
-    """Cut MFCC ``(all_steps, 13)`` into SyncNet's inputs ``(n, 13, steps)``; the ends are repeated where needed."""
+    """Cut MFCC ``(all_steps, 13)`` into SyncNet's inputs ``(n, 13, steps)``; the ends are repeated."""
     return np.ascontiguousarray(_gather(mfcc, starts, steps, "edge", 0.0).transpose(0, 2, 1))
 
 
-# --- features of Whisper and HuBERT ----------------------------------------------------------------------------------
+# --- features of Whisper and HuBERT ---
 
 
 def feature_steps(samples: int, sample_rate: int = 16000) -> int:
@@ -170,7 +174,8 @@ def features_at_frames(
         n_frames: frames of the video.
         fps: frames a second.
         feature_rate: steps a second.
-        first_step_seconds: the time that step 0 is centred on: 0 for Whisper, 0.01 for HuBERT (the constants above).
+        first_step_seconds: the time that step 0 is centred on: 0 for Whisper, 0.01 for HuBERT (the constants
+            above).
 
     Returns:
         float32 ``(n_frames, dim)``.
@@ -191,7 +196,7 @@ def feature_window(
     frames_after: int = 2,
     feature_rate: float | Fraction = FEATURE_STEPS_PER_SECOND,
 ) -> Steps:
-    """Feature steps from ``frames_before`` frames before a frame to ``frames_after`` after it, both inclusive.
+    """Feature steps from ``frames_before`` frames before a frame to ``frames_after`` after it, inclusive.
 
     With the defaults at 25 fps: 10 steps from 2·(frame − 2) (the window of LatentSync and MuseTalk).
     """
@@ -201,11 +206,11 @@ def feature_window(
 
 
 def feature_windows(features: NDArray[_Real], starts: ArrayLike, steps: int) -> NDArray[_Real]:
-    """Cut features ``(all_steps, dim)`` into windows ``(n, steps, dim)``; the ends are repeated where needed."""
+    """Cut features ``(all_steps, dim)`` into windows ``(n, steps, dim)``; the ends are repeated."""
     return _gather(features, starts, steps, "edge", 0.0)
 
 
-# --- samples ---------------------------------------------------------------------------------------------------------
+# --- samples ---
 
 
 def sample_range(

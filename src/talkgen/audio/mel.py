@@ -1,7 +1,7 @@
 """Log-mel spectrogram as Wav2Lip computes it (Prajwal et al., 2020; Rudrabha/Wav2Lip ``audio.py``).
 
-SyncNet experts, Wav2Lip, Diff2Lip and SadTalker all read this picture of sound: 80 mel bands, 80 steps a second at
-16 kHz, values in [-4, 4].
+SyncNet experts, Wav2Lip, Diff2Lip and SadTalker all read this picture of sound: 80 mel bands, 80 steps a
+second at 16 kHz, values in [-4, 4].
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class MelSettings:
         ref_level_db: level that is taken off every value, dB.
         min_level_db: level that becomes −max_abs_value, dB (negative).
         max_abs_value: results lie in [−max_abs_value, max_abs_value].
-        pad_mode: what stands before the first and after the last sample. ``"reflect"`` is librosa before 0.10 and what
-            the published checkpoints were trained on; ``"constant"`` (zeros) is what their code computes with a newer
-            librosa. They differ in the first and last two steps.
+        pad_mode: what stands before the first and after the last sample. ``"reflect"`` is librosa before 0.10
+            and what the published checkpoints were trained on; ``"constant"`` (zeros) is what their code
+            computes with a newer librosa. They differ in the first and last two steps.
     """
 
     sample_rate: int = 16000

@@ -1,7 +1,8 @@
 """Cepstral coefficients as SyncNet reads them (Chung & Zisserman, 2016; joonson/syncnet_python).
 
-SyncNet was trained on ``python_speech_features.mfcc`` with its defaults, called on raw 16-bit samples. Other MFCCs are
-no substitute: another mel scale or window changes the coefficients until LSE-C and LSE-D mean nothing.
+SyncNet was trained on ``python_speech_features.mfcc`` with its defaults, called on raw 16-bit samples. Other
+MFCCs are no substitute: another mel scale or window changes the coefficients until LSE-C and LSE-D mean
+nothing.
 """
 
 from __future__ import annotations
@@ -25,18 +26,20 @@ _BLOCK_STEPS = 4096
 def syncnet_mfcc(waveform: NDArray[np.int16], sample_rate: int = 16000) -> NDArray[np.float64]:
     """Thirteen coefficients a step, 100 steps a second.
 
-    Pre-emphasis 0.97, rectangular windows of 25 ms every 10 ms, power spectrum of 512 points (at 16 kHz; otherwise
-    the power of two that holds a window), 26 triangular mel filters from 0 Hz to half the sample rate, logarithm,
-    orthonormal DCT-II, sinusoidal lifter of 22; coefficient 0 is replaced by the logarithm of the window's energy.
+    Pre-emphasis 0.97, rectangular windows of 25 ms every 10 ms, power spectrum of 512 points (at 16 kHz;
+    otherwise the power of two that holds a window), 26 triangular mel filters from 0 Hz to half the sample
+    rate, logarithm, orthonormal DCT-II, sinusoidal lifter of 22; coefficient 0 is replaced by the logarithm
+    of the window's energy.
 
     Args:
-        waveform: **int16** ``(samples,)``. Floats in [-1, 1] would shift coefficient 0 by −2·ln 32768 ≈ −20.8 and
-            nothing else: scores would be wrong without a sign of it, so they are refused.
+        waveform: **int16** ``(samples,)``. Floats in [-1, 1] would shift coefficient 0 by −2·ln 32768 ≈ −20.8
+            and nothing else: scores would be wrong without a sign of it, so they are refused.
         sample_rate: samples a second; SyncNet itself wants 16000.
 
     Returns:
-        float64 ``(steps, 13)``; steps = 1 + ceil((samples − 400) / 160) at 16 kHz, that is 4·F − 1 for the 640·F samples
-        of F video frames at 25 fps. Digital silence gives −36.04 in coefficient 0 and 0 elsewhere.
+        float64 ``(steps, 13)``; steps = 1 + ceil((samples − 400) / 160) at 16 kHz, that is 4·F − 1 for the
+        640·F samples of F video frames at 25 fps. Digital silence gives −36.04 in coefficient 0 and 0
+        elsewhere.
 
     Raises:
         TypeError: the samples are not int16.
@@ -44,8 +47,8 @@ def syncnet_mfcc(waveform: NDArray[np.int16], sample_rate: int = 16000) -> NDArr
     waveform = np.asarray(waveform)
     if waveform.dtype != np.int16:
         raise TypeError(
-            f"SyncNet's MFCC needs raw 16-bit samples, got {waveform.dtype}: coefficient 0 would be off by 20.8; "
-            "convert with talkgen.audio.waveform.to_int16"
+            f"SyncNet's MFCC needs raw 16-bit samples, got {waveform.dtype}: coefficient 0 would be off by "
+            "20.8; convert with talkgen.audio.waveform.to_int16"
         )
     if waveform.ndim != 1 or waveform.size == 0:
         raise ValueError(f"expected a waveform of shape (samples,), got {waveform.shape}")
@@ -81,7 +84,10 @@ def _lifter() -> NDArray[np.float64]:
 
 @lru_cache(maxsize=4)
 def _filterbank(sample_rate: int, n_fft: int) -> NDArray[np.float64]:
-    """Triangles between whole FFT bins that are evenly spaced on the scale 2595·log10(1 + f/700); ``(n_fft // 2 + 1, 26)``."""
+    """Triangles between whole FFT bins that are evenly spaced on the scale 2595·log10(1 + f/700).
+
+    Shape ``(n_fft // 2 + 1, 26)``.
+    """
     mels = np.linspace(0, 2595 * np.log10(1 + sample_rate / 2 / 700), _FILTERS + 2)
     edges = np.floor((n_fft + 1) * 700 * (10 ** (mels / 2595) - 1) / sample_rate)
     bins = np.arange(n_fft // 2 + 1)[:, None]

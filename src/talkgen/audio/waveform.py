@@ -1,7 +1,7 @@
 """Reading, writing and resampling of waveforms: mono float32 in [-1, 1].
 
-Audio files are read with soundfile; video containers, and whatever soundfile does not know, with PyAV. A piece of a
-long file is read without decoding the rest.
+Audio files are read with soundfile; video containers, and whatever soundfile does not know, with PyAV. A
+piece of a long file is read without decoding the rest.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from talkgen.errors import FileError
 SAMPLE_RATE = 16000
 """Samples a second of every waveform in talkgen unless the name says otherwise."""
 
-# The resampler looks this far to both sides, so a piece is read with this much more around it and trimmed afterwards.
+# The resampler looks this far to both sides, so a piece is read with this much more around it and trimmed
+# afterwards.
 _MARGIN_SECONDS = 0.1
-# Timestamps of containers are rounded (Matroska: to 1 ms); only larger steps are real gaps or overlaps of the sound.
+# Timestamps of containers are rounded (Matroska: to 1 ms); only larger steps are real gaps or overlaps of the
+# sound.
 _GAP_SECONDS = 0.02
 # Codecs with memory (AAC, MP3, Opus) need a few packets before the wanted place to give the same samples.
 _PREROLL_SECONDS = 0.5
@@ -39,9 +41,9 @@ def load_waveform(
 ) -> NDArray[np.float32]:
     """Read an audio file, or the sound of a video, as one channel.
 
-    Several channels are averaged. Second 0 is where a player begins: in a video, the sound that plays with its first
-    picture stands at the first picture's sample, and missing stretches are silent, so that video frame *i* at ``fps``
-    belongs to sample ``i / fps * sample_rate``.
+    Several channels are averaged. Second 0 is where a player begins: in a video, the sound that plays with
+    its first picture stands at the first picture's sample, and missing stretches are silent, so that video
+    frame *i* at ``fps`` belongs to sample ``i / fps * sample_rate``.
 
     Args:
         file: any format that soundfile or FFmpeg reads.
@@ -100,7 +102,7 @@ def save_waveform(file: str | Path, waveform: NDArray[np.floating], sample_rate:
 
 
 def to_int16(waveform: NDArray[np.floating]) -> NDArray[np.int16]:
-    """Turn float ``(samples,)`` in [-1, 1] into 16-bit samples, the inverse of reading a 16-bit file (x / 32768)."""
+    """Turn float ``(samples,)`` in [-1, 1] into 16-bit samples: the inverse of dividing by 32768."""
     waveform = np.asarray(waveform)
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
         raise ValueError(f"expected float (samples,), got {waveform.dtype} {waveform.shape}")
@@ -137,8 +139,9 @@ def _source_span(
 ) -> tuple[int, int | None, int]:
     """Samples to read for a piece, with a margin for the resampler.
 
-    The first one lies on the grid that both rates share (10 ms for 44.1 kHz → 16 kHz), so that resampling the piece
-    and cutting the resampled whole give the same samples. Returns (first, stop or None, target samples before first).
+    The first one lies on the grid that both rates share (10 ms for 44.1 kHz → 16 kHz), so that resampling the
+    piece and cutting the resampled whole give the same samples. Returns (first, stop or None, target samples
+    before first).
     """
     common = math.gcd(source_rate, sample_rate)
     grid = source_rate // common
@@ -188,7 +191,11 @@ def _read_container(
 def _zero_seconds(container: av.container.InputContainer) -> float:
     """When the first picture shows (or, without pictures, the first sound), in the container's own time."""
     streams = [*container.streams.video, *container.streams.audio]
-    starts = [float(s.start_time * s.time_base) for s in streams if s.start_time is not None]
+    starts = [
+        float(s.start_time * s.time_base)
+        for s in streams
+        if s.start_time is not None and s.time_base is not None
+    ]
     return starts[0] if starts else 0.0
 
 
@@ -208,7 +215,7 @@ def _decoded(
 def _assemble(
     pieces: Iterator[tuple[int | None, NDArray[np.float32]]], first: int, stop: int | None, source_rate: int
 ) -> NDArray[np.float32]:
-    """Put pieces of sound at their times: gaps become silence, overlaps and what lies before ``first`` are cut."""
+    """Put pieces of sound at their times: gaps become silence; overlaps and what precedes are cut."""
     tolerance = round(_GAP_SECONDS * source_rate)
     parts: list[NDArray[np.float32]] = []
     written = first  # the next sample that is wanted
