@@ -1,0 +1,105 @@
+"""Cut a square around a face out of a frame, and the ways between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """Which part of the picture a model sees.
+
+    Attributes:
+        size: side of the crop in pixels.
+        scale: side of the crop in face heights (hairline to chin, the height of a detector's box).
+        eye_line: height of the eyes in the crop, 0 at the top, 1 at the bottom.
+        smoothing_seconds: width of the centred window over which the position is smoothed (scale and angle
+            over four times that); 0 follows every frame.
+        rotate: turn the eyes level; else the crop stays upright, which keeps the head's tilt as pose.
+    """
+
+    size: int = 256
+    scale: float = 1.3
+    eye_line: float = 0.44
+    smoothing_seconds: float = 0.4
+    rotate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.scale <= 0 or not 0 < self.eye_line < 1 or self.smoothing_seconds < 0:
+            raise ValueError(f"impossible crop: {self}")
+
+
+CROPS: dict[str, CropSettings] = {
+    "face": CropSettings(),
+    "head": CropSettings(scale=2.0, eye_line=0.46),
+}
+"""Named presets. In both the horizontal middle passes just under the eyes: the upper half holds eyes, brows
+and forehead, the lower half nose, mouth and chin, as Wav2Lip, Diff2Lip and SwapTalk (fig. 1) need.
+``face``: forehead to chin and a margin. ``head``: head and shoulders, as in SwapTalk's figure."""
+
+
+def crop_frame(frame: NDArray[np.uint8], matrix: ArrayLike, size: int) -> NDArray[np.uint8]:
+    """Cut a crop of ``size`` × ``size`` out of a frame.
+
+    Bilinear; where the crop is less than half as large as its source, the frame is first averaged over areas,
+    as bilinear sampling alone would skip pixels and alias. Outside the frame the border pixels are repeated.
+
+    Args:
+        frame: uint8 (height, width, channels).
+        matrix: (2, 3) source pixels → crop pixels.
+        size: side in pixels.
+
+    Returns:
+        uint8 (size, size, channels).
+    """
+    warp = np.asarray(matrix, np.float64)
+    shrink = int(1 / np.sqrt(abs(np.linalg.det(warp[:, :2]))))
+    if shrink >= 2:
+        frame, warp = _averaged(frame, warp, size, shrink)
+    return np.asarray(
+        cv2.warpAffine(frame, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        np.uint8,
+    )
+
+
+def _averaged(
+    frame: NDArray[np.uint8], warp: NDArray[np.float64], size: int, shrink: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of the frame that the crop sees, as means of ``shrink`` × ``shrink`` pixels, and its warp."""
+    height, width = frame.shape[:2]
+    corners = transform_points(invert(warp), [[0, 0], [size, 0], [0, size], [size, size]])
+    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - shrink, 0, (width - 1, height - 1))
+    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + shrink, (x0 + 1, y0 + 1), (width, height))
+    # Pad to whole blocks, so that every block is an exact mean.
+    part = frame[y0:y1, x0:x1]
+    part = np.pad(part, ((0, -part.shape[0] % shrink), (0, -part.shape[1] % shrink), (0, 0)), mode="edge")
+    rows, columns = part.shape[0] // shrink, part.shape[1] // shrink
+    small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    # Pixel u of the small picture has its centre at x0 + shrink · u + (shrink - 1) / 2.
+    half = (shrink - 1) / 2
+    offset = warp[:, :2] @ np.array([x0 + half, y0 + half]) + warp[:, 2]
+    return np.asarray(small, np.uint8).reshape(rows, columns, -1), np.column_stack(
+        [warp[:, :2] * shrink, offset]
+    )
+
+
+def invert(matrix: ArrayLike) -> NDArray[np.float32]:
+    """The way back: (..., 2, 3) → float32 (..., 2, 3)."""
+    warp = np.asarray(matrix, np.float64)
+    linear = np.linalg.inv(warp[..., :2])
+    shift = -(linear @ warp[..., 2:])
+    return np.concatenate([linear, shift], axis=-1).astype(np.float32)
+
+
+def transform_points(matrix: ArrayLike, points: ArrayLike) -> NDArray[np.float32]:
+    """Move points (..., n, 2) by matrices (..., 2, 3); leading axes broadcast."""
+    warp = np.asarray(matrix, np.float64)
+    moved = np.asarray(points, np.float64) @ np.swapaxes(warp[..., :2], -1, -2) + warp[..., None, :, 2]
+    return moved.astype(np.float32)
