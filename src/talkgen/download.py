@@ -219,8 +219,9 @@ def copy_member(archive: Path, member: str, to: Path, label: str) -> None:
     """Copy one member of a zip or tar file to ``to``; entry names are compared, never used as paths.
 
     Raises:
-        FileError: the archive is broken or has no such regular file.
+        FileError: the archive is broken (then it is deleted) or has no such regular file.
     """
+    to.parent.mkdir(parents=True, exist_ok=True)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
@@ -234,6 +235,7 @@ def copy_member(archive: Path, member: str, to: Path, label: str) -> None:
                 if _copy_from_tar(tar, member, to):
                     return
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        archive.unlink()
         raise FileError(label, f"the archive cannot be read ({error})") from error
     raise FileError(label, f"has no member {member}")
 
@@ -442,7 +444,14 @@ class Downloader:
                 return self._open(url, label, {key: v for key, v in headers.items() if key != "Range"})
             raise FileError(label, f"the server answers {error.code} {error.reason}") from error
         except (urllib.error.URLError, TimeoutError) as error:
+            if not host:
+                raise FileError(label, "does not exist") from error
             self._unreachable.add(host)
+            if isinstance(getattr(error, "reason", None), ssl.SSLError):
+                cause = (
+                    "the server's certificate is not trusted here; set SSL_CERT_FILE, or cert in pip's config"
+                )
+                raise FileError(label, cause) from error
             raise FileError(label, "not reachable from this machine") from error
 
     def _opener(self, host: str) -> urllib.request.OpenerDirector:

