@@ -1,0 +1,144 @@
+"""The prepared store as Lightning takes it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import lightning
+import torch
+
+from talkgen.data.clip import Clip
+from talkgen.data.dataset import ClipWindows
+from talkgen.data.loader import WindowLoader
+from talkgen.data.sampler import EpochSampler
+from talkgen.data.shards import CACHE_BYTES
+from talkgen.data.store import Store
+from talkgen.data.windows import WindowSettings, to_model_range
+
+log = logging.getLogger(__name__)
+
+
+class TalkingFaceData(lightning.LightningDataModule):
+    """Train, validation and test windows of one store. Batches: see docs/architecture.md.
+
+    Training windows are shuffled and begin at another place each epoch; validation and test windows are
+    always the same. Loaders can be resumed in the middle of an epoch.
+
+    Args:
+        root: folder or URL of a prepared store.
+        window: what a sample holds; default `WindowSettings()`.
+        batch_size: samples a process.
+        workers: reading processes of each loader; 0 reads in the training process.
+        seed: of all choices.
+        val_batches: validation takes at most so many batches (evenly spread over its windows); None: all.
+        max_bad_fraction: a run stops when a greater share of samples cannot be read.
+        drop_last: leave out what does not fill the last batch of an epoch, rather than repeating samples.
+        ram_megabytes: decoded clips are kept in memory up to this size, in each worker of each loader.
+        cache: folder for blocks of a remote store.
+        cache_gigabytes: its greatest size.
+
+    Attributes:
+        store: the open store.
+        identities: names of all identities of the store, sorted; `batch["identity"]` points into it.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        window: WindowSettings | None = None,
+        batch_size: int = 8,
+        workers: int = 2,
+        seed: int = 0,
+        val_batches: int | None = None,
+        max_bad_fraction: float = 0.01,
+        drop_last: bool = False,
+        ram_megabytes: int = 0,
+        cache: str | None = None,
+        cache_gigabytes: float = CACHE_BYTES / 2**30,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.window = window or WindowSettings()
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+        self.val_batches = val_batches
+        self.max_bad_fraction = max_bad_fraction
+        self.drop_last = drop_last
+        self.ram_megabytes = ram_megabytes
+        self.cache = cache
+        self.cache_gigabytes = cache_gigabytes
+        self._store: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store; opened when it is first asked for.
+
+        Raises:
+            FileError: there is no complete store at `root`.
+        """
+        if self._store is None:
+            self._store = Store.open(self.root, self.cache, int(self.cache_gigabytes * 2**30))
+        return self._store
+
+    @property
+    def identities(self) -> list[str]:
+        """Names of all identities of the store, sorted."""
+        return sorted({clip.identity for clip in self.store.clips})
+
+    def clips(self, split: str) -> list[Clip]:
+        """Clips of a split, in the order of the manifest."""
+        return [clip for clip in self.store.clips if clip.split == split]
+
+    def setup(self, stage: str) -> None:
+        """Open the store, so that a wrong path is an error at once."""
+        log.info("%s: %d clips of %d identities", self.root, len(self.store.clips), len(self.identities))
+
+    def train_dataloader(self) -> WindowLoader:
+        """Shuffled windows of the split `train`."""
+        return self._loader("train", self.drop_last)
+
+    def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
+        """Windows of the split `val`, always the same; an empty list where the store has none."""
+        return self._loader("val") if self.clips("val") else []
+
+    def test_dataloader(self) -> WindowLoader:
+        """Windows of the split `test`, always the same."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Pictures travel as uint8 and become float32 in [-1, 1] on the device."""
+        return to_model_range(batch)
+
+    def _loader(self, split: str, drop_last: bool = False) -> WindowLoader:
+        training = split == "train"
+        limit = self.val_batches * self.batch_size if split == "val" and self.val_batches else None
+        dataset = ClipWindows(
+            self.store,
+            self.clips(split),
+            self.window,
+            self.seed,
+            self.identities,
+            jitter=training,
+            limit=limit,
+            ram_bytes=self.ram_megabytes * 2**20,
+        )
+        trainer = self.trainer
+        sampler = EpochSampler(
+            len(dataset),
+            self.batch_size,
+            self.seed,
+            shuffle=training,
+            drop_last=drop_last,
+            rank=trainer.global_rank if trainer else 0,
+            world=trainer.world_size if trainer else 1,
+        )
+        return WindowLoader(
+            dataset,
+            sampler,
+            self.workers,
+            self.max_bad_fraction,
+            as_float=trainer is None,
+            pin_memory=torch.cuda.is_available(),
+        )

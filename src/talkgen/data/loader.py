@@ -1,0 +1,150 @@
+"""Batches of windows that go on in the middle of an epoch after a restart, and that never hide a bad file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+from talkgen.data.dataset import ClipWindows, collate
+from talkgen.data.sampler import EpochSampler
+from talkgen.data.windows import to_model_range
+from talkgen.errors import TalkgenError
+
+log = logging.getLogger(__name__)
+
+_TOLERATED = 10  # bad samples that never stop a run, however few were drawn
+_NAMED = 20  # bad samples that are named in the log; the others are only counted
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # one worker is one core
+
+
+class WindowLoader:
+    """Batches of a dataset in the order of a sampler.
+
+    Lightning saves `state_dict` with its checkpoints and restores it, so a run that was stopped after
+    batch k of an epoch goes on with batch k + 1. The position counts batches that were handed out, not
+    those that workers have prepared ahead.
+
+    A sample that cannot be read is replaced by the dataset; here it is counted and named in the log, and
+    when more than `max_bad_fraction` of the samples were bad the run stops with an error.
+
+    Args:
+        dataset: where samples come from.
+        sampler: their order.
+        workers: processes that read ahead; 0 reads in this process.
+        max_bad_fraction: share of bad samples that is tolerated.
+        as_float: pictures come as float32 `b t 3 h w` in [-1, 1]; False: as uint8 `b t h w 3`, to be
+        converted on
+            the device.
+        pin_memory: batches in page-locked memory, for copies to a GPU.
+        prefetch: batches that each worker prepares ahead.
+    """
+
+    def __init__(
+        self,
+        dataset: ClipWindows,
+        sampler: EpochSampler,
+        workers: int = 0,
+        max_bad_fraction: float = 0.01,
+        as_float: bool = True,
+        pin_memory: bool = False,
+        prefetch: int = 2,
+    ) -> None:
+        if len(sampler) == 0:
+            raise TalkgenError(
+                f"{len(dataset)} samples do not fill one batch of {sampler.global_batch}; "
+                "take a smaller batch_size, or drop_last=false"
+            )
+        self.dataset = dataset
+        self.sampler = sampler
+        self.max_bad_fraction = max_bad_fraction
+        self.as_float = as_float
+        self.bad_samples = 0
+        self.drawn_samples = 0
+        self._epoch = -1  # of the position below
+        self._batches = 0  # handed out in that epoch
+        self._keys: list[list[tuple[int, int]]] = []
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=_Keys(self),
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            prefetch_factor=prefetch if workers > 0 else None,
+            worker_init_fn=_start_worker,
+        )
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, also where an epoch goes on in its middle."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        # A generator: nothing below runs before the first batch is asked for. Lightning makes the iterator
+        # first and sets the epoch afterwards.
+        epoch = self.sampler.epoch
+        if self._epoch != epoch or self._batches >= len(self):
+            self._epoch, self._batches = epoch, 0
+        self._keys = self.sampler.batches(epoch, self._batches)
+        for batch in self._loader:
+            self._count(batch["clip"], batch.pop("faults"))
+            self._batches += 1
+            yield to_model_range(batch) if self.as_float else batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, and what it is a position in."""
+        return {
+            "epoch": self._epoch,
+            "batches": self._batches,
+            "bad_samples": self.bad_samples,
+            "drawn_samples": self.drawn_samples,
+            **self._identification(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken; where the data have changed since, the epoch begins anew."""
+        changed = [name for name, value in self._identification().items() if state.get(name) != value]
+        if changed:
+            log.warning("the epoch begins anew, because %s changed since the checkpoint", ", ".join(changed))
+            return
+        self._epoch, self._batches = state["epoch"], state["batches"]
+        self.bad_samples, self.drawn_samples = state["bad_samples"], state["drawn_samples"]
+
+    def _identification(self) -> dict[str, int]:
+        sampler = self.sampler
+        return {"seed": sampler.seed, "samples": sampler.length, "global_batch": sampler.global_batch}
+
+    def _count(self, clips: list[str], faults: list[str]) -> None:
+        self.drawn_samples += len(clips)
+        for fault in faults:
+            self.bad_samples += 1
+            if self.bad_samples <= _NAMED:
+                log.warning("a bad sample was replaced: %s", fault)
+        limit = max(_TOLERATED, self.max_bad_fraction * self.drawn_samples)
+        if self.bad_samples > limit:
+            last = faults[-1] if faults else "see the log"
+            raise TalkgenError(
+                f"{self.bad_samples} of {self.drawn_samples} samples could not be read, more than "
+                f"max_bad_fraction={self.max_bad_fraction} allows; the last: {last}. "
+                "`talkgen prepare --check` lists every damaged file"
+            )
+
+
+class _Keys(torch.utils.data.Sampler[list[tuple[int, int]]]):
+    """Hands the keys of the loader's current epoch to the workers, which outlive epochs."""
+
+    def __init__(self, owner: WindowLoader) -> None:
+        self.owner = owner
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.owner._keys)
+
+    def __len__(self) -> int:
+        return len(self.owner._keys)
