@@ -41,9 +41,9 @@ def load_waveform(
 ) -> NDArray[np.float32]:
     """Read an audio file, or the sound of a video, as one channel.
 
-    Several channels are averaged. Second 0 is where a player begins: in a video, the sound that plays with
-    its first picture stands at the first picture's sample, and missing stretches are silent, so that video
-    frame *i* at ``fps`` belongs to sample ``i / fps * sample_rate``.
+    Several channels are averaged. Second 0 is where a player starts: at the earlier of first picture and
+    first sound. Stretches without sound are silent, so that in a video frame *i* at ``fps`` belongs to sample
+    ``i / fps × sample_rate`` whatever the timestamps.
 
     Args:
         file: any format that soundfile or FFmpeg reads.
@@ -189,14 +189,19 @@ def _read_container(
 
 
 def _zero_seconds(container: av.container.InputContainer) -> float:
-    """When the first picture shows (or, without pictures, the first sound), in the container's own time."""
-    streams = [*container.streams.video, *container.streams.audio]
-    starts = [
-        float(s.start_time * s.time_base)
-        for s in streams
-        if s.start_time is not None and s.time_base is not None
-    ]
-    return starts[0] if starts else 0.0
+    """When a player starts, in the container's own time: at the earlier of first picture and first sound.
+
+    Negative times of sound are codec priming, which nobody hears. ``talkgen.video.io`` has the same rule.
+    """
+    starts = [_start(stream) for stream in container.streams.video[:1]]
+    starts += [max(0.0, _start(stream)) for stream in container.streams.audio]
+    return min(starts, default=0.0)
+
+
+def _start(stream: av.VideoStream | av.AudioStream) -> float:
+    if stream.start_time is None or stream.time_base is None:
+        return 0.0
+    return float(stream.start_time * stream.time_base)
 
 
 def _decoded(
