@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -24,3 +25,34 @@ def shared() -> Path:
     if not (folder / "realclips").is_dir():
         pytest.skip(f"real data not found at {folder} (set TALKGEN_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 6 clips of 40 frames at 48 px, whose lower half brightens with the loudness of its mel."""
+    from talkgen.data.clip import Clip
+    from talkgen.data.store import StoreWriter
+
+    root = tmp_path_factory.mktemp("tiny") / "store"
+    rng = np.random.default_rng(0)
+    frames, size, fps = 40, 48, 25.0
+    with StoreWriter(root) as writer:
+        for i, split in enumerate(["train", "train", "train", "train", "val", "test"]):
+            loudness = np.repeat(rng.uniform(size=frames // 4), 4)
+            pictures = np.full((frames, size, size, 3), 40 * (i + 1), np.uint8)
+            pictures[:, size // 4 : size // 2] += rng.integers(0, 20, 3, np.uint8)
+            pictures[:, size // 2 :] = (255 * loudness).astype(np.uint8)[:, None, None, None]
+            steps = round(frames / fps * 80)
+            mel = np.full((80, steps), -4.0, np.float32)
+            mel[:40] += 6 * np.interp(np.arange(steps) / 80, np.arange(frames) / fps, loudness)
+            warp = np.array([[112 / size, 0, 0], [0, 112 / size, 0]], np.float32)
+            arrays = {
+                "mel": mel,
+                "waveform": rng.integers(-3000, 3000, round(frames / fps * 16000)).astype(np.int16),
+                "landmarks": rng.uniform(10, 38, (frames, 68, 2)).astype(np.float32),
+                "identity_warp": np.repeat(warp[None], frames, 0),
+                "crop_matrix": np.repeat(np.eye(2, 3, dtype=np.float32)[None], frames, 0),
+            }
+            clip = Clip(f"person{i}/clip", "demo", split, f"person{i}", frames, fps, size)
+            writer.add(clip, pictures, arrays)
+    return root

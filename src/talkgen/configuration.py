@@ -34,16 +34,13 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
 
 
-def hydra_command(
-    config_name: str, run: Callable[[DictConfig], int | None], arguments: Sequence[str], script: Path
-) -> int:
+def hydra_command(config_name: str, run: Callable[[DictConfig], int | None], arguments: Sequence[str]) -> int:
     """Compose ``config_name`` with the overrides in ``arguments`` and call ``run`` with it.
 
     Args:
         config_name: file in the config folder, without ``.yaml``.
         run: takes the composed config; gives the exit code.
         arguments: Hydra overrides and flags (``--help``, ``--cfg job``, ``-m``).
-        script: file that runs this command as a script; processes of a distributed run start from it.
 
     Raises:
         TalkgenError: raised by ``run``; Hydra's own traceback is kept out of it.
@@ -52,15 +49,17 @@ def hydra_command(
 
     codes: list[int] = []
     errors: list[TalkgenError] = []
+    argv = sys.argv
 
     def task(cfg: DictConfig) -> None:
+        # Hydra has read its arguments by now; the processes of a distributed run start from the real ones.
+        sys.argv = argv
         try:
             codes.append(run(cfg) or 0)
         except TalkgenError as error:
             errors.append(error)
 
-    argv = sys.argv
-    sys.argv = [str(script), *arguments]
+    sys.argv = [argv[0], *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)()
     finally:
@@ -97,20 +96,15 @@ def check_keys(cfg: DictConfig, config_name: str) -> None:
     """
     from hydra import compose
 
-    plain = [
-        f"{group}={'null' if option is None else option}"
-        for group, option in choices().items()
-        if group not in OVERLAYS
-    ]
-    without_overlays = [f"{group}=null" for group in choices() if group in OVERLAYS and group != "local"]
-    known = compose(config_name, overrides=plain + without_overlays)
+    plain = [f"{group}={option}" for group, option in choices().items() if option and group not in OVERLAYS]
+    known = compose(config_name, overrides=plain)
     unknown = unknown_keys(cfg, known)
     if unknown:
         raise TalkgenError("; ".join(unknown))
 
 
 def unknown_keys(given: DictConfig, known: DictConfig, prefix: str = "") -> list[str]:
-    """A sentence for each key of ``given`` that ``known`` lacks; ``_target_`` nodes are left to constructors."""
+    """A sentence for each key of ``given`` that ``known`` lacks; ``_target_`` nodes look after themselves."""
     sentences: list[str] = []
     for key in map(str, given):
         value = OmegaConf.to_container(given, resolve=False)[key]  # type: ignore[index, call-overload]

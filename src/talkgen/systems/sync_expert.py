@@ -1,0 +1,168 @@
+"""The lip-sync expert: does this speech belong to these lips?"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+
+from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE
+from talkgen.models.experts.syncnet import SyncNet, syncnet_input
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+
+log = logging.getLogger(__name__)
+
+STALL_CAUSES = (
+    "In the order in which users found them: (1) too little variety in a batch: raise data.batch_size (64 or "
+    "more), or data.window.shifted_mels; (2) too few or too short clips: thousands of windows of dozens of "
+    "people are needed; (3) sound and picture are apart: look at the clips' av_offset_frames in the manifest "
+    "and drop those beyond ±1 frame; (4) mouths are not where the crop expects them: look at the store's "
+    "contact sheet; (5) the same video several times under different names gives false negatives: remove "
+    "duplicates; (6) the published BCE recipe leaves this plateau only after 150,000 steps or so: use "
+    "InfoNCE (system=sync_expert), a learning rate of 1e-4 or lower, and more steps"
+)
+
+
+class SyncExpertSystem(LightningModule):
+    """Train SyncNet on windows of one clip and mels of the same clip at other times.
+
+    The audio of all candidates goes through the encoder at once, so that batch normalisation cannot tell
+    in-sync from shifted mels by the batch they come in.
+
+    ``val/accuracy`` is the share of held-out windows whose own mel scores higher than a mel shifted by at
+    least ``WindowSettings.min_shift`` frames (chance is 0.5).
+
+    Args:
+        expert: the network.
+        loss: ``ShiftedInfoNCE`` (default), or ``CosineBCELoss`` as published.
+        optimizer: makes the optimiser from the parameters.
+        learning_rate: makes the learning rate schedule; None keeps the rate constant.
+        gradient_clip: largest norm of the gradient; 0 does not clip.
+        stall_after: batches after which a loss still at chance is reported; 0 never reports.
+        channel_order: see ``syncnet_input``.
+    """
+
+    def __init__(
+        self,
+        expert: SyncNet,
+        loss: ShiftedInfoNCE | CosineBCELoss,
+        optimizer: OptimizerPartial,
+        learning_rate: SchedulePartial | None = None,
+        gradient_clip: float = 1.0,
+        stall_after: int = 1000,
+        channel_order: str = "bgr",
+    ) -> None:
+        super().__init__()
+        self.expert = expert
+        self.loss = loss
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.gradient_clip = gradient_clip
+        self.channel_order = channel_order
+        self.stall = StallWatch(stall_after)
+        self._similarities: list[tuple[Tensor, Tensor]] = []
+
+    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """Unit vectors of the mels ``(b, d)``, the faces ``(b, d)`` and the shifted mels ``(b, n, d)``."""
+        mels = torch.cat([batch["mel"].unsqueeze(1), batch["shifted_mel"]], dim=1)
+        candidates = self.expert.embed_audio(mels.flatten(0, 1)).unflatten(0, mels.shape[:2])
+        face = self.expert.embed_face(syncnet_input(batch["video"], self.channel_order))
+        return candidates[:, 0], face, candidates[:, 1:]
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """One batch."""
+        audio, face, shifted = self.embed(batch)
+        loss: Tensor = self.loss(audio, face, shifted)
+        positive, negative = similarities(audio, face, shifted)
+        self.log("train/sync", loss.detach(), prog_bar=True)
+        self.log("train/accuracy", two_way_accuracy(positive, negative), prog_bar=True)
+        self.stall.watch(loss.detach(), self.loss.chance(len(face), shifted.shape[1]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """How well in-sync and shifted mels of held-out people are told apart."""
+        audio, face, shifted = self.embed(batch)
+        loss = self.loss(audio, face, shifted)
+        positive, negative = similarities(audio, face, shifted)
+        accuracy = two_way_accuracy(positive, negative)
+        self.log("val/sync", loss, batch_size=len(face), sync_dist=True)
+        self.log("val/accuracy", accuracy, prog_bar=True, batch_size=len(face), sync_dist=True)
+        self._similarities.append((positive, negative.flatten()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Where the cosines of in-sync and shifted pairs lie: mean and the quantiles that meet."""
+        positive, negative = (torch.cat(part).float() for part in zip(*self._similarities, strict=True))
+        self._similarities.clear()
+        for name, cosines in (("positive", positive), ("negative", negative)):
+            low, middle, high = cosines.quantile(torch.tensor([0.05, 0.5, 0.95], device=cosines.device))
+            summary = {"mean": cosines.mean(), "p05": low, "p50": middle, "p95": high}
+            self.log_dict({f"val/{name}_{key}": value for key, value in summary.items()}, sync_dist=True)
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip by this system's own bound."""
+        if self.gradient_clip:
+            self.clip_gradients(optimizer, self.gradient_clip, "norm")
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over the expert and whatever the loss learns (its temperature)."""
+        optimizer = self.optimizer([*self.expert.parameters(), *self.loss.parameters()])
+        if self.learning_rate is None:
+            return optimizer
+        scheduler = {"scheduler": self.learning_rate(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def similarities(audio: Tensor, face: Tensor, shifted: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines of in-sync pairs ``(b,)`` and of shifted pairs ``(b, n)``, from unit vectors."""
+    return (audio * face).sum(1).detach(), (shifted * face.unsqueeze(1)).sum(2).detach()
+
+
+def two_way_accuracy(positive: Tensor, negative: Tensor) -> Tensor:
+    """Share of (in-sync, shifted) pairs in which the in-sync cosine is higher; ties count half.
+
+    Args:
+        positive: ``(b,)``.
+        negative: ``(b, n)``.
+    """
+    difference = positive.unsqueeze(1) - negative
+    return ((difference > 0).float() + 0.5 * (difference == 0).float()).mean()
+
+
+class StallWatch:
+    """Report once when the loss is still at chance after ``after`` batches.
+
+    Args:
+        after: batches before the first look; 0 never looks.
+        tolerance: fraction of the chance level that the loss must have fallen below it to count as learning.
+        window: batches that a look averages over.
+    """
+
+    def __init__(self, after: int, tolerance: float = 0.02, window: int = 50) -> None:
+        self.after = after
+        self.tolerance = tolerance
+        self.window = window
+        self.batches = 0
+        self.looked = False
+        self._sum: Tensor | None = None
+
+    def watch(self, loss: Tensor, chance: float) -> None:
+        """Take the loss of a batch; ``chance`` is what a network that has learned nothing gets."""
+        self.batches += 1
+        self._sum = loss if self._sum is None else self._sum + loss
+        if self.batches % self.window:
+            return
+        mean = float(self._sum) / self.window
+        self._sum = None
+        if self.after and not self.looked and self.batches >= self.after:
+            if mean > (1 - self.tolerance) * chance:
+                log.warning(
+                    "the loss is %.3f after %d batches: guessing gives %.3f, so nothing has been learned. %s",
+                    mean, self.batches, chance, STALL_CAUSES,
+                )  # fmt: skip
+            self.looked = True

@@ -1,0 +1,298 @@
+"""``python train.py experiment=…``: compose, build, fit one stage; or run a method's stages in order.
+
+A run lives in ``runs/<name>``. The same command takes an unfinished run up where it stopped, and says so when
+there is nothing left to do. Heavy libraries are imported where training begins, so that ``--help``, refusals
+and "finished" answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from talkgen import __version__
+from talkgen.configuration import (
+    RunFolder,
+    build,
+    check_keys,
+    choices,
+    differences,
+    hydra_command,
+    options,
+    overrides,
+)
+from talkgen.data.files import write_atomically
+from talkgen.errors import TalkgenError
+
+# Settings on which the weights of a run depend; the rest (workers, callbacks, loggers) may change on the way.
+FIXED = ("system", "data", "seed", "steps", "precision")
+FREE = ("data.workers", "data.root")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``talkgen train`` and ``python train.py``.
+
+    Args:
+        arguments: Hydra overrides.
+
+    Returns:
+        Exit code: 0, or 128 + signal number of a run that was asked to stop and can be resumed.
+    """
+    return hydra_command("train", run, arguments)
+
+
+def run(cfg: DictConfig) -> int:
+    """Train what the composed config describes; see the module.
+
+    Raises:
+        TalkgenError: the config cannot be used, or the run folder belongs to other settings.
+    """
+    check_keys(cfg, "train")
+    experiment = choices().get("experiment")
+    if experiment is None:
+        raise TalkgenError(f"say what to train: experiment={'|'.join(options('experiment'))}")
+    name = cfg.name or f"{experiment}-{choices()['data']}"
+    suffix = _sweep_suffix()
+    if cfg.stages:
+        return run_stages(list(cfg.stages), f"{name}{suffix}", Path(cfg.paths.runs))
+    cfg.paths.run = str(Path(cfg.paths.runs) / f"{name}{suffix}")
+    return run_stage(cfg, experiment)
+
+
+def _sweep_suffix() -> str:
+    """In a sweep (``-m``) every job has a run folder of its own, named by what it varies."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    return f"/{hydra.job.override_dirname}" if hydra.mode == RunMode.MULTIRUN else ""
+
+
+# A method ---------------------------------------------------------------------------------------------------
+
+
+def run_stages(stages: Sequence[str], name: str, runs: Path) -> int:
+    """Run a method's stages in order, each in a process of its own.
+
+    A stage that is finished says so at once and the next begins; one that fails stops the method. Signals
+    are passed on to the stage, which saves a checkpoint.
+    """
+    passed = [item for item in overrides() if item.split("=")[0].lstrip("+~") not in ("experiment", "name")]
+    for i, stage in enumerate(stages, 1):
+        print(f"[{i}/{len(stages)}] {stage}", flush=True)
+        arguments = [f"experiment={stage}", f"name={name}/{stage}", *passed]
+        code = _run_process([sys.executable, "-m", "talkgen.cli", "train", *arguments])
+        if code:
+            if code < 128:
+                print(f"{stage} failed (exit code {code}); the stages after it were not run", file=sys.stderr)
+            return code
+    print(f"{name.split('/')[0]}: all stages are trained, in {runs / name}. Next: python evaluate.py")
+    return 0
+
+
+def _run_process(command: Sequence[str]) -> int:
+    """Run a command in a session of its own, and pass each signal on to it once."""
+    process = subprocess.Popen(command, start_new_session=True)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    passed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    held = {number: signal.signal(number, forward) for number in passed}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
+# A stage ----------------------------------------------------------------------------------------------------
+
+
+def run_stage(cfg: DictConfig, experiment: str) -> int:
+    """Train one stage in its run folder, or go on with it."""
+    run_folder = RunFolder(Path(cfg.paths.run))
+    resolved = _resolve(cfg)
+    first_process = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if first_process:
+        prepare_corpus(resolved["data"], choices()["data"])
+    manifest = _manifest_hash(Path(resolved["data"]["root"]))
+    facts = json.loads(run_folder.facts.read_text()) if run_folder.facts.is_file() else {}
+    if run_folder.config.is_file() and not cfg.resume_with_changes:
+        _refuse_changes(run_folder, resolved, facts.get("manifest"), manifest)
+    if facts.get("finished_batches", 0) >= cfg.steps:
+        print(
+            f"{run_folder.path} is finished ({cfg.steps} batches). "
+            f"To train anew give it another name (name=…), or delete that folder. Next: python evaluate.py"
+        )
+        return 0
+    with _lock(run_folder) if first_process else contextlib.nullcontext():
+        if first_process:
+            facts = {**_facts(facts, manifest), "experiment": experiment}
+            write_atomically(run_folder.facts, json.dumps(facts, indent=1).encode())
+            write_atomically(run_folder.config, OmegaConf.to_yaml(OmegaConf.create(resolved)).encode())
+        code = fit(cfg, run_folder)
+        if first_process and code == 0:
+            write_atomically(
+                run_folder.facts, json.dumps({**facts, "finished_batches": cfg.steps}, indent=1).encode()
+            )
+            print(
+                f"{experiment} is trained: {run_folder.path} (checkpoints/best.ckpt, metrics.csv, samples/). "
+                "Next: python evaluate.py"
+            )
+    return code
+
+
+def fit(cfg: DictConfig, run_folder: RunFolder) -> int:
+    """Build everything and train; 0 when the run is done, 128 + signal when it was asked to stop."""
+    import logging
+    import warnings
+
+    import lightning
+
+    # Lightning's hints concern choices which the configs have made on purpose.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+
+    from talkgen.systems.callbacks.checkpoints import Interrupted
+    from talkgen.systems.stream import StreamedData
+
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = StreamedData(build(cfg.data), batches=cfg.steps)
+    system = build(cfg.system)
+    callbacks = [build(node) for node in cfg.callbacks.values() if node is not None]
+    loggers = [build(node) for node in cfg.logger.values() if node is not None]
+    trainer = build(cfg.trainer, _partial_=True)(
+        callbacks=callbacks, logger=loggers, precision=cfg.precision, default_root_dir=str(run_folder.path)
+    )
+    resume = run_folder.last if run_folder.last.is_file() else None
+    if resume and trainer.is_global_zero:
+        print(f"resuming {run_folder.path}", flush=True)
+    try:
+        trainer.fit(system, datamodule=data, ckpt_path=resume, weights_only=True)
+    except Interrupted as stop:
+        if trainer.is_global_zero:
+            print(f"\n{stop} of {cfg.steps}; the same command goes on from there", flush=True)
+        return 128 + stop.signum
+    return 0
+
+
+def prepare_corpus(data: dict[str, Any], name: str | None) -> None:
+    """Render and prepare the demo corpus when it is not there yet.
+
+    Raises:
+        TalkgenError: another corpus is missing, or the preparation failed.
+    """
+    root = str(data["root"])
+    if "://" in root or (Path(root) / "store.json").is_file():
+        return
+    if name != "demo":
+        raise TalkgenError(
+            f"there is no prepared corpus at {root}: make one with "
+            f"'talkgen prepare corpus={name} source=FOLDER out={root}', or name another with data.root=…"
+        )
+    print(f"the demo corpus is not there yet; preparing it in {root}", flush=True)
+    command = [sys.executable, "-m", "talkgen.cli", "prepare", "corpus=demo", f"out={root}"]
+    if code := _run_process(command):
+        raise TalkgenError(f"preparing the demo corpus failed (exit code {code}): {' '.join(command)}")
+
+
+def _resolve(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise TalkgenError(f"the config lacks a value that only you can give: {error}") from error
+    except OmegaConfBaseException as error:
+        raise TalkgenError(f"the config cannot be resolved: {error}") from error
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _refuse_changes(
+    run_folder: RunFolder, resolved: dict[str, Any], old_manifest: str | None, manifest: str | None
+) -> None:
+    held = OmegaConf.to_container(OmegaConf.load(run_folder.config))
+    assert isinstance(held, dict)
+    changed = differences({str(key): value for key, value in held.items()}, resolved, FIXED)
+    changed = [line for line in changed if not line.startswith(tuple(f"{key}:" for key in FREE))]
+    if old_manifest and manifest and old_manifest != manifest:
+        changed.append("the corpus itself (its clips.jsonl)")
+    if changed:
+        raise TalkgenError(
+            f"{run_folder.path} was begun with other settings: {'; '.join(changed)}. "
+            "Give the new run another name (name=…), or go on with these settings (resume_with_changes=true)"
+        )
+
+
+def _manifest_hash(root: Path) -> str | None:
+    file = root / "clips.jsonl"
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def _facts(held: dict[str, Any], manifest: str | None) -> dict[str, Any]:
+    """What a reader of the results will ask: versions, commit, data, and when it ran."""
+    packages = ("torch", "lightning", "numpy", "transformers", "hydra-core")
+    versions = {"talkgen": __version__, "python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in packages}
+    start = {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S%z"),
+        "command": overrides(),
+        "host": platform.platform(),
+    }
+    return {
+        "versions": versions,
+        "git": _git_commit(),
+        "manifest": manifest,
+        "starts": [*held.get("starts", []), start],
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that this package lies in, with ``+`` when files differ from it."""
+    folder = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes.strip() else "")
+
+
+@contextlib.contextmanager
+def _lock(run_folder: RunFolder) -> Iterator[None]:
+    """One process a run folder; the lock goes with the process, however it ends."""
+    run_folder.path.mkdir(parents=True, exist_ok=True)
+    with (run_folder.path / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise TalkgenError(
+                f"{run_folder.path} is being trained by {owner}; wait for it or stop it"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
