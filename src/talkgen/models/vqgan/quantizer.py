@@ -88,7 +88,7 @@ class VectorQuantizer(nn.Module):
         decay: float = 0.99,
         cosine: bool = False,
         kmeans_vectors: int = 8192,
-        revive_below: float = 0.05,
+        revive_below: float = 0.25,
     ) -> None:
         super().__init__()
         if mode not in ("ema", "gradient"):
@@ -216,9 +216,10 @@ class VectorQuantizer(nn.Module):
         """
         dead = self.cluster_size < self.revive_below * mean_use
         fresh = self._draw(z, self.codes, seed=self._step or 0)
+        credit = 2 * self.revive_below * mean_use  # dead again after ln 2 / −ln decay (69) steps without use
         self.embedding.weight.copy_(torch.where(dead[:, None], fresh, self.embedding.weight))
-        self.embed_avg.copy_(torch.where(dead[:, None], fresh * mean_use, self.embed_avg))
-        self.cluster_size.copy_(torch.where(dead, mean_use.expand_as(dead), self.cluster_size))
+        self.embed_avg.copy_(torch.where(dead[:, None], fresh * credit, self.embed_avg))
+        self.cluster_size.copy_(torch.where(dead, credit.expand_as(dead), self.cluster_size))
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Vectors that still wait for k-means are saved too, so that a resumed run goes the same way."""

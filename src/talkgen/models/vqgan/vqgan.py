@@ -149,7 +149,7 @@ def build_vqgan(
     decay: float = 0.99,
     cosine: bool = False,
     kmeans_vectors: int = 8192,
-    revive_below: float = 0.05,
+    revive_below: float = 0.25,
     dropout: float = 0.0,
     checkpointing: bool = False,
 ) -> VQGAN:

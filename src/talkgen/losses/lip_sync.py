@@ -1,0 +1,133 @@
+"""Lip-sync losses: for training the expert, and for training generators with it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from talkgen.models.experts.syncnet import SyncNet, syncnet_input
+from talkgen.models.frozen import Frozen
+
+# Expert losses take unit vectors: audio (b, d), face (b, d), and shifted (b, n, d), the audio of the same
+# clips at other times.
+
+
+class CosineBCELoss(nn.Module):
+    """Binary cross-entropy on the cosine, as the published expert was trained (Wav2Lip, eq. 1).
+
+    L = ½ E[−log cos(a, v)] + ½ E[−log(1 − cos(a', v))], a' shifted.
+
+    The cosine must be a probability, which it is for embeddings that end in a ReLU
+    (``SyncNet(final_relu=True)``); for others its logarithm does not exist, and this loss refuses them.
+    It stays at ln 2 for a very long time; ``ShiftedInfoNCE`` does not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._checked = False
+
+    def forward(
+        self, audio: Float[Tensor, "b d"], face: Float[Tensor, "b d"], shifted: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, ""]:
+        """The loss, in float32 whatever the precision around it.
+
+        Raises:
+            ValueError: embeddings have negative components (looked at once, in the first call).
+        """
+        if not self._checked and bool((audio < 0).any() | (face < 0).any() | (shifted < 0).any()):
+            raise ValueError(
+                "BCE on the cosine needs embeddings without negative components: "
+                "use SyncNet(final_relu=True), or ShiftedInfoNCE"
+            )
+        self._checked = True
+        with torch.autocast(audio.device.type, enabled=False):
+            together, apart = cosines(audio, face, shifted)
+            positive = F.binary_cross_entropy(together.clamp(0, 1), torch.ones_like(together))
+            negative = F.binary_cross_entropy(apart.clamp(0, 1), torch.zeros_like(apart))
+            return 0.5 * (positive + negative)
+
+    def chance(self, batch: int, shifts: int) -> float:
+        """What a network gets that gives every pair a cosine of ½: ln 2."""
+        return math.log(2)
+
+
+class ShiftedInfoNCE(nn.Module):
+    """Pick a face's own audio among the same clip at other times and all other clips of the batch.
+
+    L = E_i[−log softmax_i(cos(v_i, ·) / τ)] over {a_i} ∪ {a'_i1 … a'_in} ∪ {a_j, j ≠ i}: InfoNCE (van den
+    Oord et al., 2018). Other clips alone could be told by the voice and the face it belongs to; the shifted
+    ones share both, so only timing is left.
+
+    Args:
+        temperature: first value of τ, which is learned.
+        minimum: τ never falls below it, since the loss would follow single pairs.
+        across: include the other clips; False leaves the shifted audio alone.
+    """
+
+    def __init__(self, temperature: float = 0.07, minimum: float = 0.01, across: bool = True) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.minimum = minimum
+        self.across = across
+
+    @property
+    def temperature(self) -> Tensor:
+        """τ."""
+        return self.log_temperature.exp().clamp_min(self.minimum)
+
+    def forward(
+        self, audio: Float[Tensor, "b d"], face: Float[Tensor, "b d"], shifted: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, ""]:
+        """The loss, in float32 whatever the precision around it."""
+        with torch.autocast(audio.device.type, enabled=False):
+            together, apart = cosines(audio, face, shifted)
+            logits = torch.cat([together[:, None], apart], dim=1)
+            if self.across and len(face) > 1:
+                others = face.float() @ audio.float().T
+                own = torch.eye(len(face), dtype=torch.bool, device=face.device)
+                logits = torch.cat([logits, others[~own].view(len(face), -1)], dim=1)
+            target = torch.zeros(len(face), dtype=torch.long, device=face.device)
+            return F.cross_entropy(logits / self.temperature, target)
+
+    def chance(self, batch: int, shifts: int) -> float:
+        """What guessing gets: the logarithm of the number of candidates."""
+        return math.log(1 + shifts + (batch - 1 if self.across else 0))
+
+
+def cosines(
+    audio: Float[Tensor, "b d"], face: Float[Tensor, "b d"], shifted: Float[Tensor, "b n d"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, "b n"]]:
+    """Cosines of the pairs that belong together, and of each face with its shifted audio."""
+    audio, face, shifted = audio.float(), face.float(), shifted.float()
+    return (audio * face).sum(1), torch.einsum("bd,bnd->bn", face, shifted)
+
+
+class SyncLoss(nn.Module):
+    """What an expert says of generated lips; the gradient reaches the video.
+
+    L = −log p, p = cos(a, v) for an expert that ends in a ReLU (Wav2Lip, eq. 2), p = (1 + cos(a, v)) / 2
+    for one that does not, whose cosine may be negative.
+
+    Args:
+        expert: trained; frozen here, and left out of the holder's checkpoints.
+        channel_order: the order it was trained with, see ``syncnet_input``.
+    """
+
+    def __init__(self, expert: SyncNet, channel_order: str = "bgr") -> None:
+        super().__init__()
+        self.final_relu = expert.final_relu
+        self.expert = Frozen(expert)
+        self.channel_order = channel_order
+
+    def forward(
+        self, video: Float[Tensor, "b 5 3 h w"], mel: Float[Tensor, "b 1 80 16"]
+    ) -> Float[Tensor, ""]:
+        """Video in [-1, 1], RGB, of the frames that the mel window covers."""
+        audio, face = self.expert(mel, syncnet_input(video, self.channel_order))
+        cosine = (audio.float() * face.float()).sum(1)
+        probability = cosine if self.final_relu else (1 + cosine) / 2
+        return -(probability + 1e-4).log().mean()  # steep but finite where the cosine is 0

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE, SyncLoss, cosines
+from talkgen.models.experts.syncnet import SyncNet
+
+
+def unit(*shape: int, seed: int = 0, positive: bool = False) -> torch.Tensor:
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(x.abs() if positive else x, dim=-1)
+
+
+def test_cosines_by_hand() -> None:
+    audio = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    face = torch.tensor([[0.6, 0.8], [0.0, 1.0]])
+    shifted = torch.stack([audio.flip(0), -audio], dim=1)
+    together, apart = cosines(audio, face, shifted)
+    torch.testing.assert_close(together, torch.tensor([0.6, 0.8]))
+    torch.testing.assert_close(apart, torch.tensor([[1.0, -0.6], [0.0, -0.8]]))
+
+
+def test_bce_by_hand_and_at_chance() -> None:
+    audio = face = torch.tensor([[1.0, 0.0]])
+    shifted = torch.tensor([[[0.5, math.sqrt(0.75)]]])  # cosine ½
+    loss = CosineBCELoss()
+    assert loss(audio, face, shifted).item() == pytest.approx(0.5 * math.log(2))
+    half = torch.tensor([[0.5, math.sqrt(0.75)]])
+    assert loss(half, face, shifted).item() == pytest.approx(loss.chance(1, 1))
+
+
+def test_bce_refuses_embeddings_whose_cosine_is_no_probability() -> None:
+    with pytest.raises(ValueError, match="final_relu"):
+        CosineBCELoss()(unit(4, 8), unit(4, 8, seed=1), unit(4, 2, 8, seed=2))
+
+
+@pytest.mark.parametrize("loss", [CosineBCELoss(), ShiftedInfoNCE()])
+def test_losses_are_float32_under_autocast(loss: torch.nn.Module) -> None:
+    audio, face = unit(4, 8, positive=True), unit(4, 8, seed=1, positive=True)
+    shifted = unit(4, 3, 8, seed=2, positive=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = loss(audio, face, shifted)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, loss(audio, face, shifted))
+
+
+def test_infonce_by_hand() -> None:
+    eye = torch.eye(3)
+    audio, face, shifted = eye, eye, eye.roll(1, 0)[:, None]
+    loss = ShiftedInfoNCE(temperature=1.0)
+    # own cosine 1; the shifted one and two other clips 0
+    assert loss(audio, face, shifted).item() == pytest.approx(-math.log(math.e / (math.e + 3)))
+    alone = ShiftedInfoNCE(temperature=1.0, across=False)
+    assert alone(audio, face, shifted).item() == pytest.approx(-math.log(math.e / (math.e + 1)))
+
+
+def test_infonce_chance_is_what_equal_embeddings_get() -> None:
+    same = torch.tensor([[1.0, 0.0]]).repeat(6, 1)
+    for across in (True, False):
+        loss = ShiftedInfoNCE(across=across)
+        got = loss(same, same, same[:, None].repeat(1, 4, 1)).item()
+        assert got == pytest.approx(loss.chance(batch=6, shifts=4))
+    assert ShiftedInfoNCE().chance(6, 4) == pytest.approx(math.log(10))
+
+
+def test_temperature_is_learned_and_bounded() -> None:
+    loss = ShiftedInfoNCE(temperature=0.001)
+    assert loss.temperature.item() == pytest.approx(0.01)
+    loss = ShiftedInfoNCE()
+    loss(unit(4, 8), unit(4, 8, seed=1), unit(4, 2, 8, seed=2)).backward()
+    assert loss.log_temperature.grad.abs() > 0
+
+
+def test_training_separates_timing() -> None:
+    """Embeddings that start at random learn which moment belongs together, with either loss."""
+    torch.manual_seed(0)
+    moments = torch.randn(64, 6)
+    for loss, positive in ((CosineBCELoss(), True), (ShiftedInfoNCE(), False)):
+        maps = [torch.nn.Linear(6, 64) for _ in range(2)]
+        optimizer = torch.optim.Adam([p for m in maps for p in m.parameters()], lr=0.01)
+        for step in range(200):
+            now = torch.randperm(64)[:16]
+            later = (now[:, None] + torch.tensor([3, 7, 11])) % 64
+            audio, face, shifted = (
+                F.normalize(m(x).relu() if positive else m(x), dim=-1, eps=1e-3)
+                for m, x in ((maps[0], moments[now]), (maps[1], moments[now]), (maps[0], moments[later]))
+            )
+            value = loss(audio, face, shifted)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            if step == 0:
+                first = value.item()
+        assert value.item() < 0.75 * first
+        together, apart = cosines(audio, face, shifted)
+        assert (together[:, None] > apart).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("final_relu", [True, False])
+def test_sync_loss_moves_the_video_and_never_the_expert(final_relu: bool) -> None:
+    torch.manual_seed(0)
+    expert = SyncNet(width=0.0625, final_relu=final_relu)
+    loss = SyncLoss(expert)
+    loss.train()
+    before = {key: value.clone() for key, value in expert.state_dict().items()}
+    video = (torch.rand(2, 5, 3, 64, 64) * 2 - 1).requires_grad_()
+    value = loss(video, torch.randn(2, 1, 80, 16))
+    value.backward()
+    assert torch.isfinite(value) and value > 0
+    assert video.grad[..., 40:, :].abs().sum() > 0
+    assert video.grad[..., :28, :].abs().sum() == 0  # the upper half is not seen
+    assert not list(loss.parameters()) and not loss.state_dict()
+    for key, value in expert.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
