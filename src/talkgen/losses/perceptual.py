@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from talkgen import weights
 from talkgen.errors import FileError
+from talkgen.models.frozen import Frozen
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +82,6 @@ class LPIPS(nn.Module):
             dict(state) if state is not None else read_lpips_file(weights.find(f"lpips_{net}"))
         )
         self.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> LPIPS:
-        """Stay as published."""
-        return self
 
     def _activations(self, images: Tensor) -> list[Tensor]:
         x = (images - self.shift) / self.scale
@@ -191,11 +188,14 @@ class GradientPyramidLoss(nn.Module):
         return torch.stack(terms).mean(dim=0)
 
 
-def perceptual_loss(net: Literal["alex", "vgg"] = "vgg") -> LPIPS | GradientPyramidLoss:
-    """LPIPS when its weights are on this machine, else the stand-in and a line in the log that says so."""
+def perceptual_loss(net: Literal["alex", "vgg"] = "vgg") -> Frozen | GradientPyramidLoss:
+    """LPIPS, frozen, when its weights are on this machine; else the stand-in, and a line in the log says so.
+
+    Both take (generated, ground_truth) in [-1, 1] and give one distance a pair, (b,).
+    """
     name = f"lpips_{net}"
     if weights.available(name):
-        return LPIPS(net)
+        return Frozen(LPIPS(net))
     log.warning(
         "LPIPS weights are absent, so the perceptual term is GradientPyramidLoss (`talkgen weights get %s`)",
         name,
