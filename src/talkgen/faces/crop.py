@@ -38,7 +38,7 @@ class CropSettings:
 
 CROPS: dict[str, CropSettings] = {
     "face": CropSettings(),
-    "head": CropSettings(scale=2.0, eye_line=0.46),
+    "head": CropSettings(scale=1.7, eye_line=0.44),
 }
 """Named presets. In both the horizontal middle passes just under the eyes: the upper half holds eyes, brows
 and forehead, the lower half nose, mouth and chin, as Wav2Lip, Diff2Lip and SwapTalk (fig. 1) need.
@@ -48,8 +48,7 @@ and forehead, the lower half nose, mouth and chin, as Wav2Lip, Diff2Lip and Swap
 def crop_frame(frame: NDArray[np.uint8], matrix: ArrayLike, size: int) -> NDArray[np.uint8]:
     """Cut a crop of ``size`` × ``size`` out of a frame.
 
-    Bilinear; where the crop is less than half as large as its source, the frame is first averaged over areas,
-    as bilinear sampling alone would skip pixels and alias. Outside the frame the border pixels are repeated.
+    Outside the frame its border pixels are repeated.
 
     Args:
         frame: uint8 (height, width, channels).
@@ -59,47 +58,67 @@ def crop_frame(frame: NDArray[np.uint8], matrix: ArrayLike, size: int) -> NDArra
     Returns:
         uint8 (size, size, channels).
     """
-    warp = np.asarray(matrix, np.float64)
-    shrink = int(1 / np.sqrt(abs(np.linalg.det(warp[:, :2]))))
-    if shrink >= 2:
-        frame, warp = _averaged(frame, warp, size, shrink)
+    return warp(frame, matrix, size, size)
+
+
+def warp(image: NDArray[np.uint8], matrix: ArrayLike, width: int, height: int) -> NDArray[np.uint8]:
+    """Resample an image by an affine matrix, without aliasing.
+
+    Bicubic where it enlarges or keeps the size, bilinear where it shrinks, and from twice smaller on the
+    image is averaged over areas first: sampling alone would skip pixels. Border pixels are repeated outside.
+
+    Args:
+        image: uint8 (height, width, channels).
+        matrix: (2, 3) input pixels → output pixels.
+        width, height: of the output.
+    """
+    way = np.asarray(matrix, np.float64)
+    scale = float(np.sqrt(abs(np.linalg.det(way[:, :2]))))
+    if scale <= 0.5:
+        image, way = _averaged(image, way, width, height, int(1 / scale))
     return np.asarray(
-        cv2.warpAffine(frame, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        cv2.warpAffine(
+            image,
+            way,
+            (width, height),
+            # A hair below 1, because the zoom of a smoothed track is never exactly 1.
+            flags=cv2.INTER_CUBIC if scale > 0.98 else cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
         np.uint8,
     )
 
 
 def _averaged(
-    frame: NDArray[np.uint8], warp: NDArray[np.float64], size: int, shrink: int
+    image: NDArray[np.uint8], way: NDArray[np.float64], width: int, height: int, shrink: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The part of the frame that the crop sees, as means of ``shrink`` × ``shrink`` pixels, and its warp."""
-    height, width = frame.shape[:2]
-    corners = transform_points(invert(warp), [[0, 0], [size, 0], [0, size], [size, size]])
-    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - shrink, 0, (width - 1, height - 1))
-    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + shrink, (x0 + 1, y0 + 1), (width, height))
+    """The part of the image that the output sees, as means of ``shrink``² pixels, and its matrix."""
+    rows, columns = image.shape[:2]
+    corners = transform_points(invert(way), [[0, 0], [width, 0], [0, height], [width, height]])
+    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - shrink, 0, (columns - 1, rows - 1))
+    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + shrink, (x0 + 1, y0 + 1), (columns, rows))
     # Pad to whole blocks, so that every block is an exact mean.
-    part = frame[y0:y1, x0:x1]
+    part = image[y0:y1, x0:x1]
     part = np.pad(part, ((0, -part.shape[0] % shrink), (0, -part.shape[1] % shrink), (0, 0)), mode="edge")
-    rows, columns = part.shape[0] // shrink, part.shape[1] // shrink
-    small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    blocks = (part.shape[1] // shrink, part.shape[0] // shrink)
+    small = np.asarray(cv2.resize(part, blocks, interpolation=cv2.INTER_AREA), np.uint8)
     # Pixel u of the small picture has its centre at x0 + shrink · u + (shrink - 1) / 2.
     half = (shrink - 1) / 2
-    offset = warp[:, :2] @ np.array([x0 + half, y0 + half]) + warp[:, 2]
-    return np.asarray(small, np.uint8).reshape(rows, columns, -1), np.column_stack(
-        [warp[:, :2] * shrink, offset]
-    )
+    offset = way[:, :2] @ np.array([x0 + half, y0 + half]) + way[:, 2]
+    small = small.reshape(blocks[1], blocks[0], -1)
+    return small, np.column_stack([way[:, :2] * shrink, offset])
 
 
 def invert(matrix: ArrayLike) -> NDArray[np.float32]:
     """The way back: (..., 2, 3) → float32 (..., 2, 3)."""
-    warp = np.asarray(matrix, np.float64)
-    linear = np.linalg.inv(warp[..., :2])
-    shift = -(linear @ warp[..., 2:])
+    way = np.asarray(matrix, np.float64)
+    linear = np.linalg.inv(way[..., :2])
+    shift = -(linear @ way[..., 2:])
     return np.concatenate([linear, shift], axis=-1).astype(np.float32)
 
 
 def transform_points(matrix: ArrayLike, points: ArrayLike) -> NDArray[np.float32]:
     """Move points (..., n, 2) by matrices (..., 2, 3); leading axes broadcast."""
-    warp = np.asarray(matrix, np.float64)
-    moved = np.asarray(points, np.float64) @ np.swapaxes(warp[..., :2], -1, -2) + warp[..., None, :, 2]
+    way = np.asarray(matrix, np.float64)
+    moved = np.asarray(points, np.float64) @ np.swapaxes(way[..., :2], -1, -2) + way[..., None, :, 2]
     return moved.astype(np.float32)

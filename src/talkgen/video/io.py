@@ -121,6 +121,14 @@ def _zero_seconds(container: Any, stream: Any) -> float:
     return min(starts, default=0.0)
 
 
+def _sound_zero_seconds(container: Any, sound: Any) -> float:
+    """The same for a file that is read for its sound; a music file begins where its codec's priming ends."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return _zero_seconds(container, stream)
+    return max(0.0, float(sound.start_time * sound.time_base)) if sound.start_time is not None else 0.0
+
+
 def _fps(stream: Any) -> Fraction:
     return Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
 
@@ -302,7 +310,8 @@ def _decoded(file: str | Path, start: float) -> Iterator[tuple[float, Any, float
 def _stated_end(container: Any, stream: Any) -> float | None:
     """Length that the file promises for its pictures, where it makes a promise of its own about them."""
     if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
+        # AVI shortens the length to the size of the file, but keeps the number of frames in its header.
+        return max(float(stream.duration * stream.time_base), float(stream.frames / _fps(stream)))
     tag = stream.metadata.get("DURATION")  # Matroska: "00:00:04.920000000"
     if tag is not None and tag.count(":") == 2:
         hours, minutes, rest = tag.split(":")
@@ -366,6 +375,8 @@ class VideoWriter:
         self.file = Path(file)
         if self.file.suffix.lower() not in OUTPUT_SUFFIXES:
             raise FileError(file, f"cannot hold H.264 video; name it {', '.join(OUTPUT_SUFFIXES)}")
+        if not self.file.parent.is_dir():
+            raise FileError(file, f"cannot be written: the folder {self.file.parent} does not exist")
         self.fps = Fraction(fps).limit_denominator(1001)
         self.width, self.height = width, height
         self.frames = 0
@@ -426,7 +437,7 @@ class VideoWriter:
         if not source.streams.audio:
             raise FileError(audio, "has no sound")
         stream = source.streams.audio[0]
-        zero = _zero_seconds(source, source.streams.video[0]) if source.streams.video else 0.0
+        zero = _sound_zero_seconds(source, stream)
         name = stream.codec_context.name.removesuffix("float")  # FFmpeg calls its MP3 decoder mp3float
         if name in _COPIED_AUDIO and name in self._container.supported_codecs:
             return self._copied(source, stream, zero, audio)
@@ -439,6 +450,8 @@ class VideoWriter:
     def _copied(self, source: Any, stream: Any, zero: float, file: str | Path) -> Iterator[Any]:
         target = self._container.add_stream_from_template(stream)
         shift = round(zero / stream.time_base)
+        # MP4 hides what lies before zero (the codec's priming) by an edit list; Matroska would shift all.
+        keeps_priming = self.file.suffix.lower() != ".mkv"
 
         def packets() -> Iterator[Any]:
             try:
@@ -446,6 +459,8 @@ class VideoWriter:
                     if packet.dts is None:  # the empty packet that ends a stream
                         continue
                     packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                    if packet.pts < 0 and not keeps_priming:
+                        continue
                     packet.stream = target
                     yield packet
             except av.error.FFmpegError as error:
