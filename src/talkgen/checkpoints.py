@@ -110,7 +110,7 @@ def load_checkpoint(
         with torch.serialization.safe_globals(stand_ins):
             content = torch.load(file, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise FileError(file, _pickle_cause(file, error)) from error
+        raise FileError(file, _pickle_cause(file, error, foreign)) from error
     except (
         RuntimeError,
         EOFError,
@@ -140,22 +140,22 @@ def _load_safetensors(file: Path, device: str | torch.device) -> dict[str, Tenso
         ) from error
 
 
-def _pickle_cause(file: Path, error: Exception) -> str:
+def _pickle_cause(file: Path, error: Exception, foreign: str) -> str:
     """Say in one sentence why the safe unpickler stopped."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipfile.is_zipfile(file) else []
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
         names = []
-    if names:
+    if names and foreign == "refuse":
         return (
             f"was refused because it holds objects that are no tensors ({', '.join(sorted(names)[:5])}), and "
             'loading those could run code; if you trust where it came from, read it with foreign="drop" '
             "(keeps the tensors alone) or export its state_dict where it was made"
         )
-    message = str(error)
-    if "Unsupported" in message or "WeightsUnpickler" in message:
-        named = next((line for line in message.splitlines() if "nsupported" in line), _first_line(error))
-        return f"was refused because it is no plain mapping of tensors ({named.strip()[:160]})"
+    words = ("nsupported", "GLOBAL", "blocked")
+    named = next((line for line in str(error).splitlines() if any(word in line for word in words)), None)
+    if named is not None:
+        return f"was refused because it is no plain mapping of tensors ({named.strip()[:200]})"
     return f"is truncated or not a checkpoint ({_first_line(error)}); fetch or export it again"
 
 

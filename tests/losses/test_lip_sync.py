@@ -81,6 +81,7 @@ def test_training_separates_timing() -> None:
     moments = torch.randn(64, 6)
     for loss, positive in ((CosineBCELoss(), True), (ShiftedInfoNCE(), False)):
         maps = [torch.nn.Linear(6, 64) for _ in range(2)]
+        accuracies = []
         optimizer = torch.optim.Adam([p for m in maps for p in m.parameters()], lr=0.01)
         for step in range(200):
             now = torch.randperm(64)[:16]
@@ -93,11 +94,10 @@ def test_training_separates_timing() -> None:
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-            if step == 0:
-                first = value.item()
-        assert value.item() < 0.75 * first
-        together, apart = cosines(audio, face, shifted)
-        assert (together[:, None] > apart).float().mean() > 0.9
+            if step in (0, 199):
+                together, apart = cosines(audio, face, shifted)
+                accuracies.append((together[:, None] > apart).float().mean().item())
+        assert accuracies[0] < 0.75 and accuracies[1] > 0.9
 
 
 @pytest.mark.parametrize("final_relu", [True, False])
