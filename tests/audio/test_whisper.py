@@ -125,7 +125,8 @@ def test_a_step_is_about_its_own_time(whisper, shared, second):
 
 
 def test_no_glitch_where_windows_of_long_audio_meet(whisper, shared):
-    """The level of the features, averaged over a second, does not jump at the seams as it does at a hard cut."""
+    """The level of the features, averaged over a second, does not jump at the seams as it does at a hard
+    cut."""
     clips = sorted((shared / "realclips" / "clips").glob("*.mp4"))
     waveform = np.concatenate([load_waveform(file) for file in clips])[: 65 * 16000]
     assert waveform.size == 65 * 16000
