@@ -1,4 +1,4 @@
-"""A metric that keeps one number a frame, so that clips, not frames, are the unit of means and intervals."""
+"""Metrics that keep one number a frame, so that clips, not frames, are the unit of means and intervals."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from torchmetrics import Metric
 from talkgen.metrics.footage import Footage
 
 
-class ClipMetric(Metric):
+class ClipMean(Metric):
     """Mean over frames within a clip, then mean over clips: a long clip counts as much as a short one.
 
-    A subclass gives ``column`` (name with the variant id in brackets) and :meth:`frame_values`. ``needs``
-    names what must have been computed for it (``"landmarks"``, ``"mouth"``, ``"codes"``).
-
-    Example::
-
-        metric = PSNR()
-        metric.update(footage)      # as often as there are pieces of clips, in any order
-        metric.per_clip()           # {0: 31.4, 1: 29.9}
-        metric.compute()            # tensor(30.65)
+    Attributes:
+        column: name with the variant id in brackets.
+        digits: shown after the point.
+        has_interval: whether an interval over clips means anything.
+        needs: what must have been computed for it (``"landmarks"``, ``"mouth"``, ``"codes"``).
     """
 
     full_state_update = False
@@ -39,16 +35,10 @@ class ClipMetric(Metric):
         self.add_state("values", default=[], dist_reduce_fx="cat")
         self.add_state("clips", default=[], dist_reduce_fx="cat")
 
-    @abstractmethod
-    def frame_values(self, footage: Footage) -> Tensor | None:
-        """One float a frame (t,), NaN where it is undefined; None when the footage lacks what is needed."""
-
-    def update(self, footage: Footage) -> None:
-        """Add a piece of a clip."""
-        values = self.frame_values(footage)
-        if values is not None:
-            self.values.append(values.double())
-            self.clips.append(torch.full((len(values),), footage.clip))
+    def record(self, clip: int, values: Tensor) -> None:
+        """Keep one float a frame (t,) of a clip, NaN where it is undefined."""
+        self.values.append(values.double().cpu())
+        self.clips.append(torch.full((len(values),), clip))
 
     def per_clip(self) -> dict[int, float]:
         """Clip number → mean over its frames that are defined; a clip without any is NaN."""
@@ -61,3 +51,25 @@ class ClipMetric(Metric):
     def compute(self) -> Tensor:
         """Mean over the clips that have a value; NaN when none has."""
         return torch.tensor(list(self.per_clip().values()), dtype=torch.float64).nanmean()
+
+
+class ClipMetric(ClipMean):
+    """A :class:`ClipMean` over footage; a subclass gives ``column`` and :meth:`frame_values`.
+
+    Example::
+
+        metric = PSNR()
+        metric.update(footage)      # as often as there are pieces of clips, in any order
+        metric.per_clip()           # {0: 31.4, 1: 29.9}
+        metric.compute()            # tensor(30.65)
+    """
+
+    @abstractmethod
+    def frame_values(self, footage: Footage) -> Tensor | None:
+        """One float a frame (t,), NaN where it is undefined; None when the footage lacks what is needed."""
+
+    def update(self, footage: Footage) -> None:
+        """Add a piece of a clip."""
+        values = self.frame_values(footage)
+        if values is not None:
+            self.record(footage.clip, values)

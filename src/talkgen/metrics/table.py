@@ -12,7 +12,6 @@ from typing import Protocol as Interface
 
 from torch import Tensor
 
-from talkgen.metrics.footage import Footage
 from talkgen.metrics.intervals import Interval, bootstrap_interval
 from talkgen.metrics.protocol import Protocol
 
@@ -25,14 +24,21 @@ NOT_APPLICABLE = "–"
 class TableMetric(Interface):
     """What a metric must offer to become a column; every class of this package does."""
 
-    column: str
-    digits: int
-    higher_is_better: bool | None
-    has_interval: bool
-    needs: frozenset[str]
+    @property
+    def column(self) -> str:
+        """Name with the variant id in brackets."""
 
-    def update(self, footage: Footage) -> None:
-        """Add a piece of a clip."""
+    @property
+    def digits(self) -> int:
+        """Shown after the point."""
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """Which way the arrow points; None for neither."""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether an interval over clips means anything."""
 
     def per_clip(self) -> dict[int, float]:
         """Clip number → value."""

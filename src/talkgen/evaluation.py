@@ -1,0 +1,331 @@
+"""``python evaluate.py``: score runs on held-out clips against ground truth, and write tables.
+
+Heavy libraries are imported where scoring begins, so that ``--help`` and refusals answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from talkgen.configuration import RunFolder, build, find_runs, hydra_command
+from talkgen.errors import TalkgenError
+
+if TYPE_CHECKING:
+    from talkgen.data.datamodule import TalkingFaceData
+    from talkgen.metrics.contenders import Contender, Generated
+    from talkgen.metrics.held_out import HeldOutClips
+    from talkgen.metrics.table import Cell, Table
+    from talkgen.models.experts.syncnet import SyncNet
+    from talkgen.models.vqgan.vqgan import VQGAN
+
+RECONSTRUCTION = "talkgen.systems.vqgan.VQGANSystem"
+SYNC_EXPERT = "talkgen.systems.sync_expert.SyncExpertSystem"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``talkgen evaluate`` and ``python evaluate.py``.
+
+    Args:
+        arguments: Hydra overrides.
+    """
+    return hydra_command("evaluate", run, arguments)
+
+
+def run(cfg: DictConfig) -> int:
+    """Score what the composed config names; see ``configs/evaluate.yaml``.
+
+    Raises:
+        TalkgenError: there is no such run, or it cannot be scored.
+    """
+    runs = choose_runs(Path(cfg.paths.runs), cfg.run, list(cfg.runs))
+    kinds = {_system(folder) for folder in runs}
+    if len(kinds) > 1:
+        raise TalkgenError(f"runs of different kinds do not fit into one table: {', '.join(sorted(kinds))}")
+    out = Path(cfg.out) if cfg.out else runs[0].path / "evaluation"
+    out.mkdir(parents=True, exist_ok=True)
+    names = [str(folder.path.relative_to(cfg.paths.runs)) for folder in runs]
+    if kinds == {RECONSTRUCTION}:
+        table = score_reconstruction(cfg, dict(zip(names, runs, strict=True)), out)
+    elif kinds == {SYNC_EXPERT}:
+        table = score_sync_experts(cfg, dict(zip(names, runs, strict=True)))
+    else:
+        raise TalkgenError(f"{runs[0].path}: there is no evaluation for {kinds.pop()} yet")
+    write_table(table, out)
+    print(f"\n{table.markdown()}\nwritten to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+    return 0
+
+
+def choose_runs(folder: Path, name: str | None, names: Sequence[str]) -> list[RunFolder]:
+    """The runs to score: those of ``names``, or ``name``, or the newest.
+
+    A name may be a method's folder; then its newest stage is meant.
+
+    Raises:
+        TalkgenError: one does not exist; the message lists those that do.
+    """
+    if name and names:
+        raise TalkgenError("give run=NAME or runs=[NAME,NAME], not both")
+    every = find_runs(folder)
+    if not every:
+        raise TalkgenError(
+            f"there is no trained run in {folder}; train one with: python train.py experiment=swaptalk"
+        )
+    if not name and not names:
+        return every[:1]
+    chosen = []
+    for wanted in [name] if name else names:
+        found = find_runs(folder / wanted)
+        if not found:
+            there = ", ".join(str(run.path.relative_to(folder)) for run in every)
+            raise TalkgenError(f"there is no trained run {wanted!r} in {folder}; there are {there}")
+        chosen.append(found[0])
+    return chosen
+
+
+def _system(folder: RunFolder) -> str:
+    return str(OmegaConf.load(folder.config).system._target_)
+
+
+def load_network(folder: RunFolder, part: str, checkpoint: str = "best") -> Any:
+    """Rebuild a network of a run and fill it with its trained weights, averaged ones where there are any.
+
+    Args:
+        folder: the run.
+        part: the network's name in the system, such as ``"vqgan"``.
+        checkpoint: ``"best"`` (the last one where there is no best) or ``"last"``.
+
+    Raises:
+        TalkgenError: the config or the checkpoint cannot be used.
+    """
+    from talkgen.checkpoints import load_checkpoint, load_part
+
+    if checkpoint not in ("best", "last"):
+        raise TalkgenError(f"checkpoint is best or last, not {checkpoint!r}")
+    file = folder.best if checkpoint == "best" and folder.best.is_file() else folder.last
+    network = build(OmegaConf.load(folder.config).system[part])
+    content = load_checkpoint(file)
+    weights = content["state_dict"] | content.get("ema", {})
+    # Vectors that wait for k-means belong to training; a network that is used has no place for them.
+    weights = {key: value for key, value in weights.items() if not key.endswith(".waiting")}
+    load_part(network, {"state_dict": weights}, part)
+    return network.eval().requires_grad_(False)
+
+
+def open_clips(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> tuple[TalkingFaceData, HeldOutClips]:
+    """The held-out clips of the first run's corpus, at the frame size that all runs were trained at.
+
+    Raises:
+        TalkgenError: the runs work at different sizes, or there are no clips to score.
+    """
+    from talkgen.metrics.held_out import HeldOutClips, choose_clips
+
+    opened = {}
+    for name, folder in runs.items():
+        node = OmegaConf.load(folder.config).data
+        if cfg.root:
+            node.root = cfg.root
+        opened[name] = build(node)
+    data = next(iter(opened.values()))
+    sizes = {name: other.window.size or other.store.size for name, other in opened.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size} px" for name, size in sizes.items())
+        raise TalkgenError(f"runs that work at different frame sizes cannot share a table: {listed}")
+    chosen = choose_clips(data.store.clips, cfg.split, cfg.clips)
+    return data, HeldOutClips(data.store, chosen, next(iter(sizes.values())), cfg.frames)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _protocol(
+    data: TalkingFaceData, clips: HeldOutClips, codec: str, columns: Sequence[str], weights: Mapping[str, str]
+) -> Any:
+    from talkgen.metrics.protocol import Protocol
+
+    splits = " and ".join(sorted({clip.split for clip in clips.clips}))
+    corpora = ", ".join(sorted({clip.corpus for clip in clips.clips}))
+    return Protocol(
+        corpus=f"{corpora}, {splits} split (manifest {data.store.description['manifest_sha256'][:12]})",
+        fps=[clip.fps for clip in clips.clips],
+        frames=[clips.frame_count(number) for number in range(len(clips))],
+        sizes_px=[clips.size] * len(clips),
+        crop=f"as prepared, {clips.store.size} px",
+        codec=codec,
+        metrics=list(columns),
+        weights=weights,
+    )
+
+
+# Models whose frames have a ground truth --------------------------------------------------------------------
+
+
+class VQGANReconstruction:
+    """A VQGAN that encodes and decodes each frame.
+
+    Args:
+        name: of the row.
+        vqgan: the network.
+        device: where it runs.
+        batch_frames: frames that it sees at a time.
+    """
+
+    in_video = True
+
+    def __init__(self, name: str, vqgan: VQGAN, device: str, batch_frames: int) -> None:
+        self.name = name
+        self.vqgan = vqgan.to(device)
+        self.device = device
+        self.batch_frames = batch_frames
+
+    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
+        """Reconstructions and the codes of both halves."""
+        import torch
+
+        from talkgen.metrics.contenders import Generated
+        from talkgen.metrics.footage import CodeIndices, as_uint8
+
+        for start, stop in clips.spans(number):
+            frames, codes = [], []
+            for batch in clips.frames(number, start, stop).split(self.batch_frames):
+                with torch.inference_mode():
+                    output = self.vqgan(_to_model(batch, self.device))
+                frames.append(as_uint8(output.reconstruction.cpu()))
+                codes.append(output.codes.cpu())
+            size = self.vqgan.quantize.codes
+            upper, lower = torch.cat(codes).chunk(2, dim=1)
+            halves = {"upper": CodeIndices(upper, size), "lower": CodeIndices(lower, size)}
+            yield Generated(torch.cat(frames), halves)
+
+
+def _to_model(frames: Any, device: str) -> Any:
+    """uint8 (t, h, w, 3) → float32 (t, 3, h, w) in [-1, 1]."""
+    return frames.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def score_reconstruction(cfg: DictConfig, runs: Mapping[str, RunFolder], out: Path) -> Table:
+    """Ground truth, re-encoded ground truth and each run, by the metrics of the config.
+
+    Also writes ``sheet.png`` and ``sample.mp4`` (the first clip: ground truth, then the runs, with sound).
+    """
+    from talkgen.metrics.contenders import GroundTruth, Reencoded
+    from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
+    from talkgen.metrics.scoring import score
+    from talkgen.metrics.table import Column, Row, Table
+
+    data, clips = open_clips(cfg, runs)
+    contenders: list[Contender] = [GroundTruth(), Reencoded(cfg.crf)]
+    for name, folder in runs.items():
+        vqgan = load_network(folder, "vqgan", cfg.checkpoint)
+        contenders.append(VQGANReconstruction(name, vqgan, _device(cfg.device), cfg.batch_frames))
+    metrics = [[build(node) for node in cfg.metrics.values()] for _ in contenders]
+    columns = [Column(m.column, m.digits, m.higher_is_better) for m in metrics[0]]
+    opened = open_landmark_source(cfg.landmarks)
+    source = opened if isinstance(opened, LandmarkSource) else None
+    lacking = opened if isinstance(opened, TalkgenError) else None
+    score(contenders, metrics, clips, source, out)
+
+    ids = [clip.id for clip in clips.clips]
+    rows = [
+        Row(contender.name, len(clips), {m.column: _cell(m, ids, lacking) for m in row})
+        for contender, row in zip(contenders, metrics, strict=True)
+    ]
+    codec = f"none before scoring, but for the row H.264 crf {cfg.crf} (libx264, yuv420p)"
+    title = f"Reconstruction of {len(clips)} held-out clips"
+    protocol = _protocol(data, clips, codec, [c.name for c in columns], source.weights if source else {})
+    return Table(title, columns, rows, protocol, _notes(metrics[0], lacking))
+
+
+def _cell(metric: Any, ids: Sequence[str], lacking: Exception | None) -> Cell:
+    """The metric's cell; ``n/a`` where it could not be measured for want of a file or package."""
+    from talkgen.metrics.table import NOT_AVAILABLE, Cell, measured_cell
+
+    if lacking is not None and "landmarks" in metric.needs:
+        return Cell(None, absent=NOT_AVAILABLE)
+    return measured_cell(metric, ids)
+
+
+def _notes(metrics: Sequence[Any], lacking: Exception | None) -> list[str]:
+    """One line on what to fetch for the columns that are ``n/a``."""
+    if lacking is None:
+        return []
+    columns = ", ".join(metric.column for metric in metrics if "landmarks" in metric.needs)
+    return [f"n/a in {columns}: {lacking}"]
+
+
+# Sync experts -----------------------------------------------------------------------------------------------
+
+
+def score_sync_experts(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> Table:
+    """How often each expert prefers the right moment of the sound to one that is 1, 2, … frames away."""
+    from tqdm import tqdm
+
+    from talkgen.metrics.sync_accuracy import SyncAccuracy
+    from talkgen.metrics.table import Column, Row, Table, measured_cell
+
+    data, clips = open_clips(cfg, runs)
+    ids = [clip.id for clip in clips.clips]
+    rows, columns = [], []
+    for name, folder in runs.items():
+        expert = load_network(folder, "expert", cfg.checkpoint).to(_device(cfg.device))
+        system = OmegaConf.load(folder.config).system
+        order = system.get("channel_order", "bgr")
+        metrics = [SyncAccuracy([shift]) for shift in cfg.shifts]
+        far = [shift for shift in cfg.shifts if shift >= 5]
+        if len(far) > 1:
+            metrics.append(SyncAccuracy(far))
+        for number in tqdm(range(len(clips)), unit="clip", desc=f"scoring {name}"):
+            audio, face = embed_clip(expert, clips, number, order, _device(cfg.device), cfg.batch_frames)
+            for metric in metrics:
+                metric.update(number, audio, face)
+        rows.append(Row(name, len(clips), {m.column: measured_cell(m, ids) for m in metrics}))
+        columns = [Column(m.column, m.digits, m.higher_is_better) for m in metrics]
+    title = f"Sync experts on {len(clips)} held-out clips: right moment against one that is shifted"
+    protocol = _protocol(data, clips, "none", [c.name for c in columns], {})
+    return Table(title, columns, rows, protocol, ["Two choices, both signs of the shift; chance is 50 %."])
+
+
+def embed_clip(
+    expert: SyncNet, clips: HeldOutClips, number: int, channel_order: str, device: str, batch: int
+) -> tuple[Any, Any]:
+    """Unit vectors (n, d) of sound and picture of every window of a clip, n = frames − 4."""
+    import torch
+
+    from talkgen.models.experts.syncnet import FRAMES, syncnet_input
+
+    mels = clips.mel(number, FRAMES)
+    audio, face = [torch.empty(0, 1)], [torch.empty(0, 1)]
+    for first in range(0, len(mels), batch):
+        last = min(first + batch, len(mels))
+        frames = _to_model(clips.frames(number, first, last + FRAMES - 1), device)
+        windows = torch.stack([frames[k : k + FRAMES] for k in range(last - first)])
+        with torch.inference_mode():
+            audio.append(expert.embed_audio(mels[first:last].to(device)).cpu())
+            face.append(expert.embed_face(syncnet_input(windows, channel_order)).cpu())
+    return torch.cat(audio[1:] or audio), torch.cat(face[1:] or face)
+
+
+# Results ----------------------------------------------------------------------------------------------------
+
+
+def write_table(table: Table, out: Path) -> None:
+    """``table.md``, ``.csv``, ``.json``, ``.tex`` and ``per_clip.csv``."""
+    from talkgen.data.files import write_atomically
+
+    texts = {
+        "table.md": table.markdown(),
+        "table.csv": table.csv(),
+        "table.json": table.json(),
+        "table.tex": table.latex(),
+        "per_clip.csv": table.per_clip_csv(),
+    }
+    for name, text in texts.items():
+        write_atomically(out / name, text.encode())
