@@ -322,3 +322,10 @@ def test_an_index_in_a_folder(tmp_path: Path) -> None:
     settings = IndexSettings(((tmp_path / "simple").as_uri(),))
     getting = Downloader(tmp_path / "downloads", settings, progress=False)
     getting.fetch(PackageMember("pypi", "m", "1", "m/a"), tmp_path / "a", SHA256)
+
+
+def test_one_file_of_a_hub_is_a_file(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    site.files["/some/model/resolve/main/folder/w.pt"] = CONTENT
+    downloader(site, tmp_path).fetch(Hub("some/model", ("folder/w.pt",)), tmp_path / "w", SHA256)
+    assert (tmp_path / "w").read_bytes() == CONTENT

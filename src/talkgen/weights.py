@@ -207,18 +207,21 @@ _FILES = (
         "s3fd-619a316812.pth",
         "face detector of face-alignment and Wav2Lip (S3FD)",
         BSD,
-        "",
-        0,
-        (Url(f"{_PYTHON_FAN}/s3fd-619a316812.pth"),),
+        "619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543",
+        89843225,
+        (
+            Url(f"{_PYTHON_FAN}/s3fd-619a316812.pth"),
+            Hub("ByteDance/LatentSync-1.5", ("auxiliary/s3fd-619a316812.pth",)),
+        ),
     ),
     WeightFile(
         "fan_2d",
-        "2DFAN4-cd938726ad.zip",
+        "2DFAN4-11f355bf06.pth.tar",
         "68 face landmarks of face-alignment (FAN)",
         BSD,
-        "",
+        "11f355bf0693120222f5955ce3f9dc8fb5763ebb30a47d7906e509490d32e4aa",
         0,
-        (Url(f"{_PYTHON_FAN}/2DFAN4-cd938726ad.zip"),),
+        (Url(f"{_PYTHON_FAN}/2DFAN4-11f355bf06.pth.tar"),),
     ),
     # 3D faces
     WeightFile(
@@ -311,18 +314,24 @@ _FILES = (
         "syncnet_v2.model",
         "LSE-C and LSE-D (SyncNet of Chung and Zisserman)",
         "SyncNet: research use, see its page",
-        "",
-        0,
-        (Url(f"{_VGG_LIPSYNC}/syncnet_v2.model"),),
+        "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+        54573114,
+        (
+            Url(f"{_VGG_LIPSYNC}/syncnet_v2.model"),
+            Hub("ByteDance/LatentSync-1.5", ("auxiliary/syncnet_v2.model",)),
+        ),
     ),
     WeightFile(
         "sfd_face",
         "sfd_face.pth",
         "face detector of the LSE pipeline (S3FD)",
         "SyncNet: research use, see its page",
-        "",
-        0,
-        (Url(f"{_VGG_LIPSYNC}/sfd_face.pth"),),
+        "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
+        89844381,
+        (
+            Url(f"{_VGG_LIPSYNC}/sfd_face.pth"),
+            Hub("ByteDance/LatentSync-1.5", ("auxiliary/sfd_face.pth",)),
+        ),
     ),
     WeightFile(
         "wav2lip_expert",
@@ -366,8 +375,8 @@ _FILES = (
         "pt_inception-2015-12-05-6726825d.pth",
         "FID (the file of pytorch-fid)",
         APACHE,
-        "",
-        0,
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        95628359,
         (
             Url(
                 "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
