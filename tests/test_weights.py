@@ -72,6 +72,7 @@ def test_a_file_that_cannot_be_had_fails_with_its_causes(
     message = capsys.readouterr().err
     assert "second" in message and SHA256 in message
     assert weights.available("first") and not weights.available("second")
+    assert not (weights.folder() / ".downloads").exists()  # nothing was begun that could be gone on with
 
 
 def test_licences_are_asked_once(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:

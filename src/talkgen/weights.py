@@ -721,10 +721,17 @@ def _get_command(arguments: argparse.Namespace) -> int:
         failures = get(list(names), Downloader(working, progress=not arguments.quiet))
     for name, cause in failures.items():
         print(f"✗ {name}: {cause}", file=sys.stderr)
-    for left in working.iterdir():  # archives are of no more use; beginnings of files are
-        if left.is_file() and left.suffix not in {".part", ""}:
+    # Archives are of no more use; beginnings of files and of folders are, after a failure.
+    begun = [
+        left
+        for left in working.iterdir()
+        if left.suffix == ".part" or (left.is_dir() and any(left.iterdir()))
+    ]
+    for left in working.iterdir():
+        if left.is_file() and left not in begun and left.name != "lock":
             left.unlink()
-    if not failures:
+    if not begun:
         shutil.rmtree(working)
+    if not failures:
         print("all files are present")
     return int(bool(failures))
