@@ -15,6 +15,7 @@ from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from talkgen.audio.alignment import feature_steps
 from talkgen.audio.chunks import join, overlapping_windows
+from talkgen.audio.waveform import require_mono
 from talkgen.errors import FileError, MissingWeights
 
 _SAMPLES_PER_STEP = 320
@@ -79,9 +80,7 @@ class HubertFeatures:
         Returns:
             float32 ``(round(seconds × 50), dim)``.
         """
-        waveform = np.asarray(waveform)
-        if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
-            raise ValueError(f"expected float (samples,), got {waveform.dtype} {waveform.shape}")
+        waveform = require_mono(waveform)
         steps = feature_steps(waveform.size)
         if steps == 0:
             return np.zeros((0, self.dim), np.float32)

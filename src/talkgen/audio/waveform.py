@@ -103,12 +103,22 @@ def save_waveform(file: str | Path, waveform: NDArray[np.floating], sample_rate:
 
 def to_int16(waveform: NDArray[np.floating]) -> NDArray[np.int16]:
     """Turn float ``(samples,)`` in [-1, 1] into 16-bit samples: the inverse of dividing by 32768."""
-    waveform = np.asarray(waveform)
-    if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
-        raise ValueError(f"expected float (samples,), got {waveform.dtype} {waveform.shape}")
+    waveform = require_mono(waveform)
     if not np.isfinite(waveform).all():
         raise ValueError("the waveform holds values that are not finite")
     return np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def require_mono(waveform: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The waveform itself if it is float ``(samples,)``.
+
+    Raises:
+        ValueError: it has another shape or type.
+    """
+    waveform = np.asarray(waveform)
+    if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+        raise ValueError(f"expected float (samples,), got {waveform.dtype} {waveform.shape}")
+    return waveform
 
 
 def resample(waveform: NDArray[np.floating], source_rate: int, target_rate: int) -> NDArray[np.float32]:

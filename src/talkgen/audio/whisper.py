@@ -21,6 +21,7 @@ from talkgen import weights
 from talkgen.audio.alignment import feature_steps
 from talkgen.audio.chunks import join, overlapping_windows
 from talkgen.audio.mel import mel_filterbank
+from talkgen.audio.waveform import require_mono
 from talkgen.errors import FileError
 
 _N_FFT, _HOP = 400, 160
@@ -89,9 +90,7 @@ class WhisperFeatures:
         Returns:
             float32 ``(round(seconds × 50), dim)``.
         """
-        waveform = np.asarray(waveform)
-        if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
-            raise ValueError(f"expected float (samples,), got {waveform.dtype} {waveform.shape}")
+        waveform = require_mono(waveform)
         steps = feature_steps(waveform.size)
         if steps == 0:
             return np.zeros((0, self.dim), np.float32)
