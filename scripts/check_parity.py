@@ -1,0 +1,328 @@
+#!/usr/bin/env python
+"""Compare talkgen with numbers made by the published implementations.
+
+    python scripts/check_parity.py NAME VECTORS.npz [--seed N] [--keys KEYS.json]
+
+Prints the largest relative error of every array, max |ours − published| / max |published|, beside its
+tolerance, and exits with 1 if one is past it. Networks get the weights of tests/reference/recipe.py, which
+are drawn from key names and a seed: ``--seed`` is the one that the vectors were made with. ``--keys`` is the
+list of the published state dict's keys and shapes; it must load strictly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
+sys.path.insert(0, str(REFERENCE))
+
+import recipe  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A file of published numbers, and what its weights were drawn with."""
+
+    file: Path
+    arrays: Mapping[str, np.ndarray]
+    seed: int
+    keys: Path | None
+
+    def tensor(self, name: str) -> Tensor:
+        """An array as a tensor."""
+        return torch.from_numpy(self.arrays[name])
+
+    def published_keys(self, name: str) -> Any:
+        """The key list given, or the one kept under this name."""
+        return json.loads((self.keys or REFERENCE / f"{name}_keys.json").read_text())
+
+    def beside(self, name: str) -> Mapping[str, np.ndarray]:
+        """Another vector file of the same folder."""
+        file = self.file.with_name(name)
+        if not file.is_file():
+            raise SystemExit(f"{self.file.name} needs {name} in the same folder")
+        return dict(np.load(file))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. ``error`` is None where it could not be made, and ``note`` says why."""
+
+    array: str
+    error: float | None
+    tolerance: float
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Not past the tolerance (NaN is)."""
+        return self.error is None or self.error <= self.tolerance
+
+
+def compare(array: str, ours: Any, published: Any, tolerance: float, note: str = "") -> Row:
+    """The row of one array; shapes must agree."""
+    ours = ours.detach().cpu().numpy() if isinstance(ours, Tensor) else np.asarray(ours)
+    published = np.asarray(published)
+    if ours.shape != published.shape:
+        return Row(array, float("inf"), tolerance, f"shape {ours.shape}, published {published.shape}")
+    ours, published = ours.astype(np.float64), published.astype(np.float64)
+    error = np.abs(ours - published).max() / max(np.abs(published).max(), 1e-300)
+    return Row(array, float(error), tolerance, note)
+
+
+def wav2lip_syncnet(vectors: Vectors) -> list[Row]:
+    """Rudrabha/Wav2Lip's SyncNet_color."""
+    from talkgen.checkpoints import load_published
+    from talkgen.models.experts.syncnet import SyncNet
+
+    net = SyncNet()
+    weights = recipe.state_dict(vectors.published_keys("wav2lip_syncnet"), vectors.seed, gain=0.8)
+    load_published(net, {"state_dict": {f"module.{key}": value for key, value in weights.items()}}, "wav2lip")
+    audio, face = net.eval()(vectors.tensor("mel"), vectors.tensor("face"))
+    return [
+        compare("audio_embedding", audio, vectors.arrays["audio_embedding"], 1e-4),
+        compare("face_embedding", face, vectors.arrays["face_embedding"], 1e-4),
+    ]
+
+
+def taming_vqgan_f16(vectors: Vectors) -> list[Row]:
+    """CompVis/taming-transformers' f16 autoencoder on whole images."""
+    from talkgen.models.vqgan.taming import load_taming
+    from talkgen.models.vqgan.vqgan import build_vqgan
+
+    net = build_vqgan(halves=False, codebooks=1, mode="gradient")
+    load_taming(net, recipe.state_dict(vectors.published_keys("taming_vqgan_f16"), vectors.seed, gain=0.8))
+    output = net.eval()(vectors.tensor("x"))
+    published = vectors.arrays
+    return [
+        compare("prequant", output.continuous, published["prequant"], 1e-4),
+        compare("indices", output.codes.flatten(), published["indices"], 0.0, "exact"),
+        compare("quant", output.latent, published["quant"], 1e-4),
+        compare("reconstruction", output.reconstruction, published["reconstruction"], 1e-4),
+    ]
+
+
+def b_mfcc(vectors: Vectors) -> list[Row]:
+    """python_speech_features as the SyncNet metric calls it."""
+    from talkgen.audio.mfcc import syncnet_mfcc
+
+    published = vectors.arrays
+    rows = [
+        compare("mfcc_seeded", syncnet_mfcc(published["seeded_wave_int16"]), published["mfcc_seeded"], 1e-9),
+        compare("mfcc_silence", syncnet_mfcc(np.zeros(16000, np.int16)), published["mfcc_silence"], 1e-9),
+    ]
+    for name in ("english", "sda_example"):
+        ours = syncnet_mfcc(published[f"{name}_int16_2s"], int(published[f"{name}_sr"]))
+        rows.append(compare(f"mfcc_{name}_native_sr", ours, published[f"mfcc_{name}_native_sr"], 1e-9))
+    return rows
+
+
+def b_wav2lip_mel(vectors: Vectors) -> list[Row]:
+    """Wav2Lip's audio.py, with both paddings of the STFT."""
+    from talkgen.audio.mel import MelSettings, mel_spectrogram
+
+    published = vectors.arrays
+    waves = {"seeded": published["seeded_wave_int16"] / 32768, "sda": published["sda_16k_float_first2s"]}
+    rows = []
+    for mode in ("reflect", "constant"):
+        for name, wave in waves.items():
+            array = f"mel_{name}_{mode}"
+            rows.append(
+                compare(array, mel_spectrogram(wave, MelSettings(pad_mode=mode)), published[array], 1e-5)
+            )
+        rows.append(Row(f"mel_english_as16k_{mode}", None, 1e-5, "the file does not hold this waveform"))
+    return rows
+
+
+def g_lpips(vectors: Vectors) -> list[Row]:
+    """lpips 0.1.4: the published heads over backbones of the recipe."""
+    from talkgen import weights
+    from talkgen.losses.perceptual import LPIPS, read_lpips_file
+
+    pictures = vectors.beside("f_ssim_psnr.npz")
+    rows = []
+    for net, backbone in (("alex", "alexnet"), ("vgg", "vgg16")):
+        state = read_lpips_file(weights.find(f"lpips_{net}"))
+        for key in state:
+            if key.startswith("features."):
+                drawn = recipe.tensor(f"{backbone}.{key}", state[key].shape, vectors.seed)
+                state[key] = torch.from_numpy(drawn)
+        network = LPIPS(net, state)  # type: ignore[arg-type]
+        for array in (name for name in vectors.arrays if name.startswith(f"{net}|")):
+            pair = [
+                torch.from_numpy(pictures[name]).permute(2, 0, 1)[None].float() / 127.5 - 1
+                for name in array.split("|")[1:]
+            ]
+            layers = network.layer_distances(*pair)[0]
+            ours = torch.cat([layers.sum()[None], layers])
+            rows.append(compare(array, ours, vectors.arrays[array], 1e-4))
+    rows += [
+        Row(array, None, 1e-4, "talkgen has no squeeze net")
+        for array in vectors.arrays
+        if array.startswith("squeeze|")
+    ]
+    return rows
+
+
+def h_idpose(vectors: Vectors) -> list[Row]:
+    """arcface_torch's IResNet, and insightface's alignment."""
+    from talkgen.checkpoints import load_published
+    from talkgen.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
+    from talkgen.models.experts.iresnet import IResNet
+
+    file = vectors.keys or vectors.file.with_name("h_idpose_keys.json")
+    keys = json.loads(file.read_text()) if file.is_file() else {}
+    faces = vectors.tensor("in_112_uint8_CHW_RGB").float() / 127.5 - 1
+    rows = []
+    for depth in (18, 50):
+        name = f"iresnet{depth}"
+        net: nn.Module = IResNet(depth)
+        if name in keys:
+            load_published(net, recipe.state_dict(keys[name], vectors.seed, gain=0.4))
+        else:
+            recipe.fill(net, vectors.seed, gain=0.4)
+        rows.append(compare(f"{name}_out", net.eval()(faces), vectors.arrays[f"{name}_out"], 1e-4))
+    matrix = similarity_transform(vectors.arrays["align_lm5"], ARCFACE_TEMPLATE)
+    rows.append(compare("align_M", matrix, vectors.arrays["align_M"], 1e-5))
+    rows += [
+        Row(array, None, 1e-4, "talkgen does not have this network")
+        for array in ("hopenet_logits", "cosface_out_112x112")
+    ]
+    return rows
+
+
+def f_ssim_psnr(vectors: Vectors) -> list[Row]:
+    """skimage, piq, pytorch_msssim: the variants of SSIM and PSNR that talkgen has."""
+    from talkgen.metrics.psnr import psnr
+    from talkgen.metrics.ssim import ssim
+
+    variants: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
+        "skimage default win7 uniform, channel mean": (lambda x, y: ssim(x, y, "uniform7"), 1e-6),
+        "skimage gaussian s1.5 pop-cov (Wang)": (ssim, 1e-6),
+        "piq.ssim downsample=False": (ssim, 1e-4),
+        "pytorch_msssim.ssim": (ssim, 1e-4),
+        "PSNR RGB u8": (psnr, 1e-6),
+        "PSNR skimage": (psnr, 1e-6),
+        "PSNR piq": (psnr, 1e-5),
+        "PSNR Y(BT.601 studio)": (lambda x, y: psnr(x, y, "y"), 1e-5),
+    }
+    names = [str(name) for name in vectors.arrays["names"]]
+    rows = []
+    for array in (name for name in vectors.arrays if name.startswith("vals_")):
+        picture = array.removeprefix("vals_")
+        pair = vectors.tensor(picture)[None], vectors.tensor(f"ref_{picture.split('_')[1]}")[None]
+        for variant, (measure, tolerance) in variants.items():
+            published = vectors.arrays[array][names.index(variant)]
+            rows.append(compare(f"{picture}: {variant}", measure(*pair)[0], published, tolerance))
+    rows += [
+        Row(name, None, 1e-6, "talkgen leaves this variant out") for name in names if name not in variants
+    ]
+    return rows
+
+
+def e_landmarks_id_blink(vectors: Vectors) -> list[Row]:
+    """The many definitions of landmark distance."""
+    from talkgen.metrics.lmd import CONVENTIONS
+
+    conventions = {  # first words of the published name → ours
+        "F-LMD raw px": "face",
+        "M-LMD raw px": "mouth",
+        "M-LMD mouth-centred: subtract": "mouth,centred",
+        "M-LMD mouth-centred, SUM": "mouth,centred,sum",
+        "ATVGnet with dlib integer": "mouth,centred,sum",
+        "LipLMD L1": "mouth,l1",
+        "bangskitchen MLMD": "mouth,over68",
+        "AKD": "face,l1",
+        "F-LMD / inter-pupil": "face,interpupil",
+        "F-LMD / inter-ocular": "face,interocular",
+        "F-LMD face-centred": "face,centred",
+        "M-LMD after similarity": "mouth,pose-free",
+    }
+    rows = []
+    for name, published in zip(vectors.arrays["names"], vectors.arrays["values"], strict=True):
+        start = next((start for start in conventions if str(name).startswith(start)), None)
+        if start is None:
+            rows.append(Row(str(name), None, 1e-9, "talkgen leaves this variant out"))
+            continue
+        points = vectors.tensor("fake"), vectors.tensor("real")
+        if "integer" in start:
+            points = points[0].round(), points[1].round()
+        ours = CONVENTIONS[conventions[start]](*points).mean()
+        rows.append(compare(start, ours, published, 1e-9))
+    return rows
+
+
+def k_dlib_real(vectors: Vectors) -> list[Row]:
+    """dlib's landmarks with its real weights, on scikit-image's picture of an astronaut."""
+    try:
+        from skimage.data import astronaut
+
+        from talkgen.faces.landmarks import DlibLandmarker
+    except ImportError as error:
+        return [Row("astro_lm68", None, 0.0, f"needs a package: {error}")]
+    points = DlibLandmarker().in_box(astronaut(), vectors.arrays["astro_rect"])
+    return [
+        compare("astro_lm68", points, vectors.arrays["astro_lm68"], 0.0, "exact"),
+        Row("astro_desc128", None, 1e-5, "dlib's recogniser is not used as a network of talkgen"),
+        Row("sda_lm68", None, 0.0, "the file does not hold this picture"),
+    ]
+
+
+CHECKS: dict[str, Callable[[Vectors], list[Row]]] = {
+    check.__name__: check
+    for check in (
+        wav2lip_syncnet,
+        taming_vqgan_f16,
+        b_mfcc,
+        b_wav2lip_mel,
+        g_lpips,
+        h_idpose,
+        f_ssim_psnr,
+        e_landmarks_id_blink,
+        k_dlib_real,
+    )
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one check; 0 if everything is within tolerance."""
+    from talkgen.errors import TalkgenError
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("name", choices=CHECKS)
+    parser.add_argument("vectors", type=Path, help="file of published numbers (.npz)")
+    parser.add_argument("--seed", type=int, default=0, help="of the recipe that drew the weights")
+    parser.add_argument("--keys", type=Path, help="published keys and shapes (.json)")
+    chosen = parser.parse_args(arguments)
+    try:
+        arrays = dict(np.load(chosen.vectors, allow_pickle=False))
+        with torch.inference_mode():
+            rows = CHECKS[chosen.name](Vectors(chosen.vectors, arrays, chosen.seed, chosen.keys))
+    except (OSError, ValueError, KeyError, TalkgenError) as error:
+        print(f"{chosen.name}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    width = max(len(row.array) for row in rows)
+    print(f"{'array':<{width}}  {'error':>9}  {'tolerance':>9}")
+    for row in rows:
+        value = "-" if row.error is None else f"{row.error:.2e}"
+        verdict = "not compared" if row.error is None else "ok" if row.passed else "PAST TOLERANCE"
+        print(f"{row.array:<{width}}  {value:>9}  {row.tolerance:>9.0e}  {verdict}  {row.note}".rstrip())
+    measured = [row for row in rows if row.error is not None]
+    if not measured:
+        print("nothing could be compared", file=sys.stderr)
+        return 1
+    return 0 if all(row.passed for row in measured) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
