@@ -103,8 +103,8 @@ def mel_spectrogram(
     floor = 10.0 ** (settings.min_level_db / 20.0)
     scale = 2 * settings.max_abs_value / -settings.min_level_db
     for first, frames in _frames(waveform, settings):
-        # The transform is in double precision: quiet bands lie 100 dB under loud ones of the same frame, where
-        # float32 has only noise. Sums of magnitudes lose nothing.
+        # The transform is in double precision: quiet bands lie 100 dB under loud ones of the same frame, and
+        # float32 has only noise there. Sums of magnitudes lose nothing.
         magnitude = np.abs(scipy.fft.rfft(frames * window, axis=1)).astype(np.float32)
         level = 20.0 * np.log10(np.maximum(floor, magnitude @ filterbank)) - settings.ref_level_db
         value = scale * (level - settings.min_level_db) - settings.max_abs_value
