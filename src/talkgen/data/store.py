@@ -213,6 +213,10 @@ class StoreWriter:
         """Write the last shard, the index and the manifest, and `store.json` as the very last file."""
         if self._pending:
             self._close_shard()
+        names = {clip.id for clip in self._clips}
+        self._clips = [  # the twin of a swapped clip may have been left out
+            clip if clip.swap_of in names else dataclasses.replace(clip, swap_of=None) for clip in self._clips
+        ]
         index = np.zeros((len(self._clips), len(self._streams)), _ENTRY)
         index["offset"] = -1
         for row, entries in enumerate(self._entries):

@@ -1,0 +1,483 @@
+"""From a raw clip to encoded clips of a store, at constant memory however long the video is.
+
+The video is decoded twice. The *survey* finds shots and follows the face; from it come the stretches to
+keep, their crops, and every filter that needs no crop. The *cut* goes through the video again, crops,
+finds landmarks and encodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from talkgen import weights
+from talkgen.audio.alignment import sample_range
+from talkgen.audio.mel import mel_spectrogram
+from talkgen.audio.waveform import SAMPLE_RATE, load_waveform, to_int16
+from talkgen.data.clip import Clip, RawClip
+from talkgen.data.filters import FilterSettings, sharpness, yaw_degrees
+from talkgen.data.store import ClipEncoder, Fragment
+from talkgen.data.voice import make_speech_ratio
+from talkgen.errors import FileError, TalkgenError
+from talkgen.faces.alignment import crop_matrices, identity_warp
+from talkgen.faces.crop import CROPS, CropSettings, crop_frame, transform_points
+from talkgen.faces.detection import Face, make_detector
+from talkgen.faces.ibug import keypoints_from_landmarks
+from talkgen.faces.landmarks import make_landmarker
+from talkgen.faces.shots import shot_boundaries
+from talkgen.faces.tracking import FaceTrack, choose_track, fill_gaps, track_faces
+from talkgen.video.io import VideoInfo, probe, read_frames
+
+FEATURES = ("whisper", "hubert")
+_MISSING_SOUND_SECONDS = 0.5  # sound may end so much before the picture; it is filled up with silence
+_SHARPNESS_EVERY = 5  # frames
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How raw clips become clips of a store.
+
+    Attributes:
+        size: of the crops in pixels.
+        crop: name of a preset of `talkgen.faces.crop.CROPS`.
+        fps: frames a second of the store.
+        max_seconds: longer stretches are cut into equal pieces of at most this length.
+        quality: of the JPEGs, 1 to 100.
+        detector, landmarker: backends, see `talkgen.faces`.
+        detect_every: the detector looks at every n-th frame; between them the face is interpolated.
+        choose: which face of several: `size` or `longest`.
+        speech: `energy`, `silero`, or `auto` (silero where its file lies).
+        features: of FEATURES, computed with the networks below.
+        whisper, hubert: file, folder or hub id of the network; None: the registered default.
+        av_expert: `module:function` that gives a callable (frames uint8 `(n, size, size, 3)`, waveform
+        float32) →
+            (frames by which the sound lags, confidence); None measures nothing.
+        correct_av_offset: move the sound by what the expert says, where it is within the filter's limit.
+        filters: limits beyond which clips are left out.
+    """
+
+    size: int = 256
+    crop: str = "face"
+    fps: float = 25.0
+    max_seconds: float = 10.0
+    quality: int = 95
+    detector: str = "insightface"
+    landmarker: str = "insightface"
+    detect_every: int = 1
+    choose: str = "size"
+    speech: str = "auto"
+    features: tuple[str, ...] = ()
+    whisper: str | None = None
+    hubert: str | None = None
+    av_expert: str | None = None
+    correct_av_offset: bool = True
+    filters: FilterSettings = field(default_factory=FilterSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        object.__setattr__(self, "features", tuple(self.features))  # a list comes from a config
+        if unknown := sorted(set(self.features) - set(FEATURES)):
+            raise ValueError(
+                f"no features {', '.join(unknown)}; there are {', '.join(FEATURES)} (mel is always there)"
+            )
+        if self.crop not in CROPS:
+            raise ValueError(f"no crop {self.crop!r}; there are {', '.join(CROPS)}")
+        if self.choose not in ("size", "longest"):
+            raise ValueError(f"choose is size or longest, not {self.choose!r}")
+        if self.detect_every < 1 or self.max_seconds < 2 * self.filters.min_seconds:
+            raise ValueError("detect_every must be at least 1, and max_seconds at least twice min_seconds")
+
+    @property
+    def crop_settings(self) -> CropSettings:
+        """The preset at this store's size."""
+        return dataclasses.replace(CROPS[self.crop], size=self.size)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Something that was left out.
+
+    Attributes:
+        clip: id of the clip or stretch.
+        file: its video.
+        stage: where: probe, decode, audio, face, length, the name of a filter, worker, …
+        reason: in words.
+    """
+
+    clip: str
+    file: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Consecutive frames with one face."""
+
+    start: int  # in frames at the store's rate, from the beginning of the raw clip
+    matrices: np.ndarray  # (frames, 2, 3)
+    keypoints: np.ndarray  # (frames, 5, 2)
+    boxes: np.ndarray  # (frames, 4)
+    found: np.ndarray  # (frames,)
+    found_ratio: float
+    landmarks: np.ndarray | None = None  # (frames, 68, 2), where truth gives them
+    truth: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def part(self, start: int, stop: int) -> _Stretch:
+        """Frames `start` to `stop` of it."""
+        frames = len(self)
+        return _Stretch(
+            self.start + start,
+            self.matrices[start:stop],
+            self.keypoints[start:stop],
+            self.boxes[start:stop],
+            self.found[start:stop],
+            self.found_ratio,
+            None if self.landmarks is None else self.landmarks[start:stop],
+            {name: a[start:stop] if len(a) == frames else a for name, a in self.truth.items()},
+        )
+
+
+class _Left(Exception):
+    """Ends the work on a clip or stretch; becomes a `Reject`."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
+
+
+class ClipPreparer:
+    """Prepares raw clips of one corpus. Networks are loaded when they are first needed.
+
+    Args:
+        source: folder of the corpus.
+        settings: how.
+    """
+
+    def __init__(self, source: str | Path, settings: PrepareSettings) -> None:
+        self.source = Path(source)
+        self.settings = settings
+
+    def prepare(self, raw: RawClip, crop_like: RawClip | None = None) -> tuple[list[Fragment], list[Reject]]:
+        """All clips of a raw clip, encoded, and what was left out of it.
+
+        Args:
+            raw: what to prepare.
+            crop_like: the clip that `raw.swap_of` names: it is cropped by that one's truth.
+
+        Raises:
+            TalkgenError: a network's file is missing, or a setting cannot be used.
+        """
+        fragments: list[Fragment] = []
+        rejects: list[Reject] = []
+        try:
+            info = self._probe(raw)
+            stretches = list(self._survey(raw, info, crop_like, rejects))
+            kept = list(self._sound_filter(raw, stretches, rejects))
+            fragments = self._cut(raw, kept, rejects)
+        except _Left as left:
+            rejects.append(Reject(raw.id, raw.video, left.stage, left.reason))
+        except FileError as error:
+            fragments = []
+            rejects.append(Reject(raw.id, raw.video, "decode", error.cause))
+        return fragments, rejects
+
+    # Survey -------------------------------------------------------------------------------------------------
+
+    def _probe(self, raw: RawClip) -> VideoInfo:
+        try:
+            info = probe(self.source / raw.video)
+        except FileError as error:
+            raise _Left("probe", error.cause) from error
+        if raw.audio is None and not info.has_audio:
+            raise _Left("audio", "the video has no sound")
+        return info
+
+    def _frames(self, raw: RawClip, start: int = 0) -> Iterator[np.ndarray]:
+        fps = self.settings.fps
+        begin = raw.start_seconds + start / fps
+        seconds = None if raw.end_seconds is None else raw.end_seconds - begin
+        return read_frames(self.source / raw.video, fps=fps, start_seconds=begin, seconds=seconds)
+
+    def _survey(
+        self, raw: RawClip, info: VideoInfo, crop_like: RawClip | None, rejects: list[Reject]
+    ) -> Iterator[_Stretch]:
+        """Stretches with a face, each of at most `max_seconds`."""
+        if raw.truth is not None:
+            whole = [self._from_truth(raw, info, crop_like)]
+        elif raw.swap_of is not None:
+            raise _Left("truth", "a swapped clip is cropped by the truth of its target, and has none")
+        else:
+            whole = list(self._from_detection(raw, rejects))
+        fps, filters = self.settings.fps, self.settings.filters
+        for stretch in whole:
+            seconds = len(stretch) / fps
+            if seconds < filters.min_seconds:
+                where = f"{raw.id} at {stretch.start / fps:.2f} s"
+                reason = f"{seconds:.2f} s with a face, should be at least {filters.min_seconds:g}"
+                rejects.append(Reject(where, raw.video, "length", reason))
+                continue
+            pieces = int(np.ceil(round(seconds / self.settings.max_seconds, 6)))
+            edges = np.linspace(0, len(stretch), pieces + 1).round().astype(int)
+            yield from (stretch.part(int(a), int(b)) for a, b in pairwise(edges))
+
+    def _from_truth(self, raw: RawClip, info: VideoInfo, crop_like: RawClip | None) -> _Stretch:
+        arrays = self._load_truth(raw)
+        frames = len(arrays["landmarks"])
+        shown = int(np.floor(round(frames / info.fps * self.settings.fps, 6)))
+        # the frame of the file that is on the screen at each frame of the store
+        of_file = np.minimum(
+            np.floor(np.arange(shown) / self.settings.fps * info.fps + 1e-6), frames - 1
+        ).astype(int)
+        guide = arrays["landmarks"] if crop_like is None else self._load_truth(crop_like)["landmarks"]
+        landmarks = arrays["landmarks"][of_file].astype(np.float32)
+        boxes = np.concatenate([landmarks.min(1), landmarks.max(1)], axis=1)
+        # 68 points reach from the brows to the chin: three quarters of a face from hairline to chin
+        boxes[:, 1] -= (boxes[:, 3] - boxes[:, 1]) / 3
+        truth = {name: array for name, array in arrays.items() if name.startswith("truth_")}
+        return _Stretch(
+            0,
+            crop_matrices(guide[of_file], self.settings.crop_settings, self.settings.fps),
+            keypoints_from_landmarks(landmarks),
+            boxes,
+            np.ones(shown, bool),
+            1.0,
+            landmarks,
+            {name: array[of_file] if len(array) == frames else array for name, array in truth.items()},
+        )
+
+    def _load_truth(self, raw: RawClip) -> dict[str, np.ndarray]:
+        file = self.source / str(raw.truth)
+        try:
+            with np.load(file, allow_pickle=False) as content:
+                arrays = dict(content)
+        except (OSError, ValueError) as error:
+            raise _Left("truth", f"{raw.truth} cannot be read ({error})") from error
+        if "landmarks" not in arrays:
+            raise _Left("truth", f"{raw.truth} has no array 'landmarks'")
+        return arrays
+
+    def _from_detection(self, raw: RawClip, rejects: list[Reject]) -> Iterator[_Stretch]:
+        settings = self.settings
+        detections: list[list[Face]] = []
+
+        def watched() -> Iterator[np.ndarray]:
+            for number, frame in enumerate(self._frames(raw)):
+                detections.append(self._detector.detect(frame) if number % settings.detect_every == 0 else [])
+                yield frame
+
+        cuts = list(shot_boundaries(watched()))
+        if not any(detections):
+            raise _Left("face", f"no face in {len(detections)} frames")
+        tracks = track_faces(detections, max_gap=round(settings.fps), min_found=2, cuts=cuts)
+        edges = [0, *cuts, len(detections)]
+        for start, stop in pairwise(edges):
+            inside = [track for track in tracks if start <= track.start < stop]
+            if not inside:
+                where = f"{raw.id} at {start / settings.fps:.2f} s"
+                rejects.append(
+                    Reject(where, raw.video, "face", f"no face in a shot of {stop - start} frames")
+                )
+                continue
+            track = choose_track(inside, by=settings.choose)  # type: ignore[arg-type]
+            yield self._followed(track)
+
+    def _followed(self, track: FaceTrack) -> _Stretch:
+        looked = np.arange(track.start, track.stop) % self.settings.detect_every == 0
+        return _Stretch(
+            track.start,
+            crop_matrices(track.keypoints, self.settings.crop_settings, self.settings.fps),
+            track.keypoints,
+            track.boxes,
+            track.found,
+            float(track.found[looked].mean()) if looked.any() else 1.0,
+        )
+
+    # Filters that need no crop ------------------------------------------------------------------------------
+
+    def _sound_filter(
+        self, raw: RawClip, stretches: list[_Stretch], rejects: list[Reject]
+    ) -> Iterator[tuple[Clip, _Stretch, np.ndarray]]:
+        """Stretches that pass, each as a clip, with its waveform."""
+        for number, stretch in enumerate(stretches):
+            name = f"{raw.id}#{number + 1}" if len(stretches) > 1 else raw.id
+            try:
+                waveform = self._waveform(raw, stretch)
+            except _Left as left:
+                rejects.append(Reject(name, raw.video, left.stage, left.reason))
+                continue
+            heights = stretch.boxes[:, 3] - stretch.boxes[:, 1]
+            checks = {
+                "face_found_ratio": stretch.found_ratio,
+                "face_size_pixels": float(np.median(heights)),
+                "yaw_degrees": float(np.median(np.abs(yaw_degrees(stretch.keypoints)))),
+                "speech_ratio": self._speech_ratio(waveform),
+            }
+            if fault := self.settings.filters.fault(checks):
+                rejects.append(Reject(name, raw.video, *fault))
+                continue
+            swap_of = raw.swap_of
+            clip = Clip(
+                id=name,
+                corpus=raw.corpus,
+                split=raw.split,
+                identity=raw.identity,
+                frames=len(stretch),
+                fps=self.settings.fps,
+                size=self.settings.size,
+                language=raw.language,
+                video=raw.video,
+                audio=raw.audio,
+                start_seconds=round(raw.start_seconds + stretch.start / self.settings.fps, 6),
+                raw=raw.id,
+                # cut alike, because cropped by the same truth
+                swap_of=f"{swap_of}#{number + 1}" if swap_of and len(stretches) > 1 else swap_of,
+                notes=raw.notes,
+                checks=checks,
+            )
+            yield clip, stretch, waveform
+
+    def _waveform(self, raw: RawClip, stretch: _Stretch) -> np.ndarray:
+        """Sound of a stretch, float32, exactly as long as its frames."""
+        file = self.source / (raw.audio or raw.video)
+        fps = self.settings.fps
+        samples = sample_range(0, len(stretch), fps).stop
+        try:
+            waveform = load_waveform(
+                file, start_seconds=raw.start_seconds + stretch.start / fps, seconds=samples / SAMPLE_RATE
+            )
+        except FileError as error:
+            raise _Left("audio", error.cause) from error
+        missing = samples - len(waveform)
+        if missing > _MISSING_SOUND_SECONDS * SAMPLE_RATE:
+            raise _Left("audio", f"the sound ends {missing / SAMPLE_RATE:.2f} s before the picture")
+        return np.pad(waveform[:samples], (0, max(missing, 0)))
+
+    # Cut ----------------------------------------------------------------------------------------------------
+
+    def _cut(
+        self, raw: RawClip, kept: list[tuple[Clip, _Stretch, np.ndarray]], rejects: list[Reject]
+    ) -> list[Fragment]:
+        fragments: list[Fragment] = []
+        if not kept:
+            return fragments
+        first = kept[0][1].start
+        frames = iter(enumerate(self._frames(raw, first), start=first))
+        for clip, stretch, waveform in kept:
+            try:
+                fragments.append(self._encode(clip, stretch, waveform, frames))
+            except _Left as left:
+                rejects.append(Reject(clip.id, raw.video, left.stage, left.reason))
+        return fragments
+
+    def _encode(
+        self, clip: Clip, stretch: _Stretch, waveform: np.ndarray, frames: Iterator[tuple[int, np.ndarray]]
+    ) -> Fragment:
+        crops: list[np.ndarray] = []  # kept for the expert only
+        sharp: list[float] = []
+        landmarks = np.full((len(stretch), 68, 2), np.nan, np.float32)
+        encoder = ClipEncoder(clip, self.settings.quality)
+        number = 0
+        for place, frame in frames:
+            if place < stretch.start:
+                continue
+            crop = crop_frame(frame, stretch.matrices[number], clip.size)
+            encoder.add_frame(crop)
+            if number % _SHARPNESS_EVERY == 0:
+                sharp.append(sharpness(crop))
+            if self.settings.av_expert is not None:
+                crops.append(crop)
+            if stretch.landmarks is None and stretch.found[number]:
+                face = Face(stretch.boxes[number], 1.0, stretch.keypoints[number])
+                landmarks[number] = self._landmarker.landmarks(frame, face)
+            number += 1
+            if number == len(stretch):
+                break
+        if number < len(stretch):
+            raise _Left("decode", f"the video gave {number} of {len(stretch)} frames when it was read again")
+        if stretch.landmarks is not None:
+            landmarks = stretch.landmarks
+        elif not np.isfinite(landmarks).all((1, 2)).any():
+            raise _Left("landmarks", "the landmark network found no face")
+        checks = {**clip.checks, "sharpness": float(np.median(sharp))}
+        if self.settings.av_expert is not None:
+            offset, checks["av_confidence"] = self._av_expert(np.stack(crops), waveform)
+            checks["av_offset_frames"] = offset
+            if self.settings.correct_av_offset and abs(offset) <= self.settings.filters.max_av_offset_frames:
+                waveform = _moved_earlier(waveform, round(offset / clip.fps * SAMPLE_RATE))
+        if fault := self.settings.filters.fault(checks):
+            raise _Left(*fault)
+        rounded = {name: round(value, 3) for name, value in checks.items()}
+        encoder.clip = dataclasses.replace(clip, checks=rounded)
+        in_crop = transform_points(stretch.matrices, fill_gaps(landmarks))
+        arrays: dict[str, np.ndarray] = {
+            "mel": mel_spectrogram(waveform),
+            "waveform": to_int16(waveform),
+            "landmarks": in_crop,
+            "identity_warp": identity_warp(transform_points(stretch.matrices, stretch.keypoints)),
+            "crop_matrix": stretch.matrices,
+            **{name: extract(waveform) for name, extract in self._features.items()},
+            **stretch.truth,
+        }
+        return encoder.finish(arrays)
+
+    # Networks -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _detector(self) -> Any:
+        return make_detector(self.settings.detector)
+
+    @cached_property
+    def _landmarker(self) -> Any:
+        return make_landmarker(self.settings.landmarker)
+
+    @cached_property
+    def _speech_ratio(self) -> Callable[[np.ndarray], float]:
+        return make_speech_ratio(self.settings.speech)
+
+    @cached_property
+    def _features(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+        return {name: make_features(name, getattr(self.settings, name)) for name in self.settings.features}
+
+    @cached_property
+    def _av_expert(self) -> Callable[[np.ndarray, np.ndarray], tuple[float, float]]:
+        module, _, function = str(self.settings.av_expert).partition(":")
+        try:
+            return getattr(importlib.import_module(module), function)()
+        except (ImportError, AttributeError) as error:
+            raise TalkgenError(
+                f"av_expert={self.settings.av_expert}: {error}; write it as module:function"
+            ) from error
+
+
+def make_features(name: str, network: str | None) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from a 16 kHz waveform to features `(steps, dim)` at 50 Hz."""
+    if name == "whisper":
+        from talkgen.audio.whisper import WhisperFeatures
+
+        return WhisperFeatures(network)
+    from talkgen.audio.hubert import HubertFeatures
+
+    return HubertFeatures(network or weights.find("hubert_base"))
+
+
+def _moved_earlier(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """The sound `samples` earlier (later where negative), as long as before; silence comes in at the end."""
+    moved = np.zeros_like(waveform)
+    if samples >= 0:
+        moved[: len(waveform) - samples] = waveform[samples:]
+    else:
+        moved[-samples:] = waveform[:samples]
+    return moved

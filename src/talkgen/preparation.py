@@ -1,0 +1,105 @@
+"""`talkgen prepare`: a corpus becomes a store; and `talkgen prepare --check`: is a store sound?"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from talkgen.configuration import build, check_keys, hydra_command, options
+from talkgen.errors import TalkgenError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`talkgen prepare`.
+
+    Args:
+        arguments: Hydra overrides (`corpus=folder source=… out=…`), or `--check ROOT`.
+
+    Returns:
+        Exit code: 0, or 1 where a checked store has faults.
+    """
+    arguments = list(arguments)
+    if "--check" in arguments:
+        place = arguments.index("--check")
+        if len(arguments) != 2 or place != 0:
+            raise TalkgenError(
+                "usage: talkgen prepare --check ROOT, where ROOT is the folder or URL of a store"
+            )
+        arguments = [f"check={arguments[1]}"]
+    return hydra_command("prepare", run, arguments)
+
+
+def run(cfg: DictConfig) -> int:
+    """Prepare what the composed config describes, or check the store that it names."""
+    if cfg.check is not None:
+        return check(str(cfg.check))
+    check_keys(cfg, "prepare")
+    if cfg.get("corpus") is None:
+        names = "|".join(options("corpus"))
+        raise TalkgenError(f"say which corpus: talkgen prepare corpus={names} source=FOLDER out=FOLDER")
+    return prepare_corpus(cfg)
+
+
+def prepare_corpus(cfg: DictConfig) -> int:
+    """Find the clips of a corpus, prepare them, and say what came of it."""
+    from talkgen.data.executors import make_executor
+    from talkgen.data.prepare import prepare
+
+    if cfg.source is None:
+        raise TalkgenError(
+            f"say where the corpus lies: source=FOLDER (its layout: data/README.md, {cfg.corpus.name})"
+        )
+    source = Path(cfg.source).absolute()
+    raw_clips = build(cfg.corpus.find_clips)(source)
+    outcome = prepare(
+        raw_clips,
+        source,
+        Path(cfg.out),
+        build(cfg.settings),
+        make_executor(cfg.executor, cfg.workers, cfg.ray_address),
+        int(cfg.shard_megabytes * 2**20),
+        redo=cfg.redo,
+        disk_check=cfg.disk_check,
+        progress=cfg.progress,
+    )
+    store = outcome.store
+    if outcome.done_before == len(raw_clips):
+        print(f"{cfg.out} is already prepared from these {len(raw_clips)} clips with these settings")
+    hours = sum(clip.seconds for clip in store.clips) / 3600
+    kept = len({clip.raw for clip in store.clips})
+    print(
+        f"kept {kept} of {len(raw_clips)} clips as {len(store)} stretches of {hours:.2f} h "
+        f"in {outcome.seconds:.0f} s: {cfg.out}"
+    )
+    if outcome.rejects:
+        reasons = Counter(reject.stage for reject in outcome.rejects)
+        print("left out: " + ", ".join(f"{stage} {count}" for stage, count in reasons.most_common()))
+        print(f"why: {Path(cfg.out) / 'rejects.csv'}")
+    print(f"look at it: {Path(cfg.out) / 'contact_sheet.jpg'}")
+    return 0
+
+
+def check(root: str) -> int:
+    """Read every byte of a store, print what is wrong with it and how fast it reads, and write a contact
+    sheet.
+    """
+    from talkgen.data.store import Store
+    from talkgen.data.store_report import check_store, write_contact_sheet
+
+    store = Store.open(root)
+    result = check_store(store, progress=sys.stderr.isatty())
+    print("\n".join(result.summary))
+    for name, fault in result.faults:
+        print(f"FAULT {name}: {fault}")
+    if result.faults:
+        print(f"{len(result.faults)} of {result.checked} shards and clips are damaged")
+        return 1
+    print(f"all {result.checked} shards and clips are sound")
+    sheet = Path(root if "://" not in root else ".") / "contact_sheet.jpg"
+    write_contact_sheet(store, sheet)
+    print(f"look at it: {sheet}")
+    return 0
