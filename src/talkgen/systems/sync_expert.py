@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
-from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE
+from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE, cosines
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial
 
@@ -77,9 +77,9 @@ class SyncExpertSystem(LightningModule):
         """One batch."""
         audio, face, shifted = self.embed(batch)
         loss: Tensor = self.loss(audio, face, shifted)
-        positive, negative = similarities(audio, face, shifted)
+        positive, negative = cosines(audio.detach(), face.detach(), shifted.detach())
         self.log("train/sync", loss.detach(), prog_bar=True)
-        self.log("train/accuracy", two_way_accuracy(positive, negative), prog_bar=True)
+        self.log("train/accuracy", sync_accuracy(positive, negative), prog_bar=True)
         self.stall.watch(loss.detach(), self.loss.chance(len(face), shifted.shape[1]))
         return loss
 
@@ -87,8 +87,8 @@ class SyncExpertSystem(LightningModule):
         """How well in-sync and shifted mels of held-out people are told apart."""
         audio, face, shifted = self.embed(batch)
         loss = self.loss(audio, face, shifted)
-        positive, negative = similarities(audio, face, shifted)
-        accuracy = two_way_accuracy(positive, negative)
+        positive, negative = cosines(audio, face, shifted)
+        accuracy = sync_accuracy(positive, negative)
         self.log("val/sync", loss, batch_size=len(face), sync_dist=True)
         self.log("val/accuracy", accuracy, prog_bar=True, batch_size=len(face), sync_dist=True)
         self._similarities.append((positive, negative.flatten()))
@@ -118,19 +118,14 @@ class SyncExpertSystem(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
-def similarities(audio: Tensor, face: Tensor, shifted: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines of in-sync pairs ``(b,)`` and of shifted pairs ``(b, n)``, from unit vectors."""
-    return (audio * face).sum(1).detach(), (shifted * face.unsqueeze(1)).sum(2).detach()
-
-
-def two_way_accuracy(positive: Tensor, negative: Tensor) -> Tensor:
-    """Share of (in-sync, shifted) pairs in which the in-sync cosine is higher; ties count half.
+def sync_accuracy(positive: Tensor, negative: Tensor) -> Tensor:
+    """Share of (in-sync, shifted) pairs of which the in-sync one has the higher cosine; ties count half.
 
     Args:
         positive: ``(b,)``.
         negative: ``(b, n)``.
     """
-    difference = positive.unsqueeze(1) - negative
+    difference = positive[:, None] - negative
     return ((difference > 0).float() + 0.5 * (difference == 0).float()).mean()
 
 

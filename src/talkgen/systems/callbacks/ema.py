@@ -58,7 +58,8 @@ class EMA(Callback):
         """Move the averages towards the weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         weights = [parameter.detach() for _, parameter in self._averaged(pl_module)]
-        torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
+        if weights:
+            torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
         self.updates += 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
