@@ -1,0 +1,96 @@
+"""A linear 3D morphable model: mean plus identity plus expression, and albedo; the interface of all such models.
+
+    vertices = mean + identity · B_id + expression · B_exp        albedo = mean_albedo + texture · B_tex
+
+(Blanz & Vetter 1999; Paysan et al. 2009 for the split into identity and expression.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MorphableModel:
+    """Bases and topology of a head, and what can be asked of them.
+
+    Attributes:
+        mean: (n, 3) float32 vertices of the mean head; decimetres, y up, z towards the camera.
+        identity_basis: (k_id, n, 3) float32, scaled so that coefficients are of unit variance.
+        expression_basis: (k_exp, n, 3) float32.
+        mean_albedo: (n, 3) float32 in [0, 1].
+        albedo_basis: (k_tex, n, 3) float32, for coefficients of unit variance.
+        triangles: (m, 3) int32, counter-clockwise seen from outside.
+        landmark_vertices: (68,) int64, the vertices of the iBUG landmarks.
+        regions: named masks (n,) bool, at least ``face``, ``lip``, ``eye``, ``brow``, ``nose``, ``jaw``.
+        generator_names: names of the true movements behind the expression coefficients (empty when unknown).
+        mixing: (k_exp, generators) float64 W with ``coefficients = W @ generators``; None when unknown.
+        lip_generators, eye_generators, brow_generators: indices into ``generator_names``.
+    """
+
+    mean: Float32
+    identity_basis: Float32
+    expression_basis: Float32
+    mean_albedo: Float32
+    albedo_basis: Float32
+    triangles: NDArray[np.int32]
+    landmark_vertices: NDArray[np.int64]
+    regions: Mapping[str, NDArray[np.bool_]]
+    generator_names: tuple[str, ...] = ()
+    mixing: NDArray[np.float64] | None = None
+    lip_generators: tuple[int, ...] = ()
+    eye_generators: tuple[int, ...] = ()
+    brow_generators: tuple[int, ...] = ()
+
+    def vertices(self, identity: NDArray[np.floating], expression: NDArray[np.floating]) -> Float32:
+        """Vertices ``(..., n, 3)`` for coefficients ``(..., 80)`` and ``(..., 64)`` (leading axes broadcast)."""
+        return (
+            self.mean + _combine(identity, self.identity_basis) + _combine(expression, self.expression_basis)
+        )
+
+    def albedo(self, texture: NDArray[np.floating]) -> Float32:
+        """Albedo ``(..., n, 3)`` in [0.01, 1] for coefficients ``(..., 80)``."""
+        return np.clip(self.mean_albedo + _combine(texture, self.albedo_basis), 0.01, 1.0)
+
+    def landmarks68(self, identity: NDArray[np.floating], expression: NDArray[np.floating]) -> Float32:
+        """The 68 landmarks ``(..., 68, 3)`` without computing the other vertices."""
+        ids = self.landmark_vertices
+        return (
+            self.mean[ids]
+            + _combine(identity, self.identity_basis[:, ids])
+            + _combine(expression, self.expression_basis[:, ids])
+        )
+
+    def generators_to_coefficients(self, generators: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Expression coefficients ``(..., 64)`` of true movements ``(..., generators)``: c = W g."""
+        return np.asarray(generators, dtype=np.float64) @ self._mixing().T
+
+    def coefficients_to_generators(self, coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
+        """True movements behind expression coefficients: g = W⁻¹ c, exact."""
+        flat = np.asarray(coefficients, dtype=np.float64)
+        return np.linalg.solve(self._mixing(), flat.reshape(-1, flat.shape[-1]).T).T.reshape(flat.shape)
+
+    def generator_basis(self) -> Float32:
+        """What each generator does to the vertices, ``(generators, n, 3)``: Wᵀ B_exp."""
+        return np.tensordot(self._mixing().T.astype(np.float32), self.expression_basis, axes=1)
+
+    def _mixing(self) -> NDArray[np.float64]:
+        if self.mixing is None:
+            raise ValueError(
+                "this model was learned from scans: the movements behind its coefficients are not known"
+            )
+        return self.mixing
+
+
+def _combine(coefficients: NDArray[np.floating], basis: Float32) -> Float32:
+    """``coefficients (..., k) · basis (k, n, 3)`` as one matrix product, (..., n, 3)."""
+    weights = np.asarray(coefficients, dtype=np.float32)
+    if weights.shape[-1] != len(basis):
+        raise ValueError(f"expected {len(basis)} coefficients, got {weights.shape[-1]}")
+    return (weights @ basis.reshape(len(basis), -1)).reshape(*weights.shape[:-1], *basis.shape[1:])
