@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     from hydra.utils import instantiate
 
     try:
+        _check_partials(node, called_later=arguments.get("_partial_", False))
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         cause: BaseException | None = error
@@ -140,6 +142,23 @@ def build(node: DictConfig, **arguments: Any) -> Any:
                 raise cause from error
             cause = cause.__cause__
         raise TalkgenError(f"the config cannot be used: {error}") from error
+
+
+def _check_partials(node: Any, prefix: str = "", called_later: bool = False) -> None:
+    """Refuse arguments that a ``_partial_`` target does not have; they would be found when it is called."""
+    from hydra.utils import get_method
+
+    if not isinstance(node, DictConfig):
+        return
+    for key in map(str, node):
+        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+            _check_partials(node[key], f"{prefix}.{key}" if prefix else key)
+    if called_later or node.get("_partial_"):
+        arguments = {str(key): None for key in node if not str(key).startswith("_")}
+        try:
+            inspect.signature(get_method(node._target_)).bind_partial(**arguments)
+        except TypeError as error:
+            raise TalkgenError(f"the config cannot be used: {node._target_} {error} ({prefix})") from error
 
 
 @dataclass(frozen=True)

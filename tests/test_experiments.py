@@ -1,0 +1,154 @@
+"""Every experiment is a test case: it composes, and runs through the real command at tiny size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from talkgen.cli import main
+from talkgen.configuration import RunFolder, config_folder, options
+
+EXPERIMENTS = options("experiment")
+STAGES = [
+    name
+    for name in EXPERIMENTS
+    if "stages" not in OmegaConf.load(config_folder() / f"experiment/{name}.yaml")
+]
+METHODS = [name for name in EXPERIMENTS if name not in STAGES]
+
+
+def train(store: Path, *arguments: str) -> int:
+    return main(
+        [
+            "train",
+            "size=tiny",
+            f"data.root={store}",
+            "data.workers=0",
+            "logger=csv",
+            "trainer.log_every_n_steps=1",
+            *arguments,
+        ]
+    )
+
+
+def short(*arguments: str) -> tuple[str, ...]:
+    """Two steps with a validation, a checkpoint and, where there are any, samples."""
+    return ("steps=2", "validate_every=2", "checkpoint_every=2", *arguments)
+
+
+@pytest.mark.parametrize("experiment", STAGES)
+def test_stage_takes_two_steps(experiment, tiny_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(tiny_store, f"experiment={experiment}", *short()) == 0
+    run = RunFolder(tmp_path / "runs" / f"{experiment}-demo")
+    assert run.last.is_file()
+    assert run.best.is_file(), "the experiment names no metric to choose the best by, or nothing logs it"
+    header = run.metrics.read_text().splitlines()[0]
+    assert "train/" in header
+    assert "val/" in header
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_names_experiments(method):
+    stages = OmegaConf.load(config_folder() / f"experiment/{method}.yaml").stages
+    assert stages
+    assert set(stages) <= set(STAGES)
+
+
+def compose(*overrides: str):
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose("train", overrides=list(overrides), return_hydra_config=True)
+
+
+@pytest.mark.parametrize("size", options("size"))
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_composes_at_every_size(experiment, size):
+    cfg = compose(f"experiment={experiment}", f"size={size}")
+    if experiment in STAGES:
+        OmegaConf.resolve(cfg.system)
+        assert cfg.steps > 0
+
+
+@pytest.mark.parametrize("debug", options("debug"))
+def test_composes_with_every_debug(debug):
+    assert compose("experiment=swaptalk_vqgan", f"debug={debug}").name == f"debug-{debug}"
+
+
+@pytest.mark.parametrize("option", options("trainer"))
+def test_composes_with_every_trainer(option):
+    assert compose("experiment=sync_expert", f"trainer={option}").trainer.max_epochs == 1
+
+
+@pytest.mark.parametrize("option", options("system"))
+def test_every_system_is_made_of_what_its_constructors_take(option):
+    """Networks, losses and the system itself are built; no key is left that nobody reads."""
+    from talkgen.configuration import build
+
+    experiment = option if option in STAGES else option.removesuffix("_bce")
+    cfg = compose(f"experiment={experiment}", f"system={option}", "size=tiny")
+    system = build(cfg.system)
+    assert len(list(system.parameters())) > 0
+    system.configure_optimizers()
+
+
+SIZES = sorted((config_folder() / "size").glob("*.yaml"))
+
+
+def test_all_sizes_have_the_same_keys():
+    def keys(node, prefix=""):
+        if not OmegaConf.is_dict(node):
+            return {prefix}
+        return set().union(*(keys(node[k], f"{prefix}.{k}") for k in node))
+
+    first, *others = (keys(OmegaConf.load(file)) for file in SIZES)
+    assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize(
+    ("typo", "names"),
+    [
+        ({"stepps": 3}, "stepps"),  # beside everything
+        ({"size": {"sync_expert": {"widht": 1}}}, "size.sync_expert.widht"),  # in a plain mapping
+        ({"callbacks": {"checkpoints": {"evry": 3}}}, "evry"),  # argument of a class
+        ({"callbacks": {"emma": {"decay": 0.5}}}, "callbacks.emma"),
+        ({"data": {"window": {"frams": 5}}}, "frams"),
+        ({"data": {"batchsize": 5}}, "batchsize"),
+        ({"system": {"expert": {"widht": 5}}}, "widht"),
+        ({"system": {"optimizer": {"lrr": 5}}}, "lrr"),  # of something that is called later
+        ({"system": {"learning_rate": {"warm_up": 5}}}, "warm_up"),
+        ({"trainer": {"presicion": 5}}, "presicion"),
+        ({"paths": {"rns": "x"}}, "paths.rns"),
+        ({"logger": {"csv": {"fiel": "x"}}}, "fiel"),
+    ],
+)
+def test_a_typo_in_an_experiment_is_refused(typo, names, tiny_store, tmp_path, monkeypatch, capsys):
+    """In a file it is: on the command line Hydra itself refuses unknown keys."""
+    folder = tmp_path / "configs"
+    import shutil
+
+    import talkgen.configuration
+
+    shutil.copytree(config_folder(), folder)
+    original = OmegaConf.load(folder / "experiment/sync_expert.yaml")
+    text = OmegaConf.to_yaml(OmegaConf.merge(original, typo))
+    (folder / "experiment/typo.yaml").write_text("# @package _global_\n" + text)
+    monkeypatch.setattr(talkgen.configuration, "config_folder", lambda: folder)
+    monkeypatch.chdir(tmp_path)
+    assert train(tiny_store, "experiment=typo") == 1
+    assert names in capsys.readouterr().err
+    assert not (tmp_path / "runs/typo-demo/checkpoints").exists()
+
+
+def test_a_typo_on_the_command_line_is_refused(tiny_store, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        train(tiny_store, "experiment=sync_expert", "sytem.expert.width=1")
+    assert "sytem" in capsys.readouterr().err
+    assert train(tiny_store, "experiment=sync_expert", "+size.sync_expert.widht=1") == 1
+    assert "widht" in capsys.readouterr().err

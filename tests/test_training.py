@@ -1,0 +1,157 @@
+"""The train command: names, refusals, finishing, methods, signals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from omegaconf import OmegaConf
+
+from talkgen.cli import main
+from talkgen.configuration import RunFolder, differences, find_runs, unknown_keys
+
+
+@pytest.fixture
+def train(tiny_store, tmp_path, monkeypatch):
+    """Run the real command in this process, in an empty folder; gives the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> int:
+        return main(
+            [
+                "train",
+                "size=tiny",
+                f"data.root={tiny_store}",
+                "data.workers=0",
+                "logger=csv",
+                "trainer.log_every_n_steps=1",
+                *arguments,
+            ]
+        )
+
+    return run
+
+
+def test_a_run_folder_tells_everything(train, tmp_path, capsys):
+    assert train("experiment=swaptalk_vqgan") == 0
+    run = RunFolder(tmp_path / "runs" / "swaptalk_vqgan-demo")
+    facts = json.loads(run.facts.read_text())
+    assert facts["finished_batches"] == 4
+    assert len(facts["manifest"]) == 64
+    assert {"talkgen", "torch", "lightning", "python"} <= facts["versions"].keys()
+    assert OmegaConf.load(run.config).system.vqgan.channels == 8  # resolved, no reference to size left
+    assert "${" not in run.config.read_text()
+    assert run.last.is_file()
+    assert run.best.is_file()
+    assert run.metrics.is_file()
+    assert {file.name for file in run.samples.iterdir()} == {
+        "step-0000000-person4_clip.mp4",
+        "step-0000004-person4_clip.mp4",
+    }
+    assert "Next: python evaluate.py" in capsys.readouterr().out
+    assert find_runs(tmp_path / "runs") == [run]
+
+    # The same command again has nothing to do, and says so without training.
+    began = time.perf_counter()
+    assert train("experiment=swaptalk_vqgan") == 0
+    assert time.perf_counter() - began < 5
+    assert "is finished (4 batches)" in capsys.readouterr().out
+
+    # Other settings are refused by name, unless they are wanted.
+    assert train("experiment=swaptalk_vqgan", "steps=6", "system.weights.l1=2") == 1
+    refusal = capsys.readouterr().err
+    assert "steps: 4 → 6" in refusal
+    assert "system.weights.l1: 1.0 → 2" in refusal
+    assert "resume_with_changes=true" in refusal
+    assert train("experiment=swaptalk_vqgan", "steps=6", "resume_with_changes=true") == 0
+    assert json.loads(run.facts.read_text())["finished_batches"] == 6
+
+
+def test_where_a_run_writes_or_how_it_reads_may_change(train):
+    assert train("experiment=sync_expert", "steps=2", "validate_every=2", "checkpoint_every=2") == 0
+    assert train("experiment=sync_expert", "steps=2", "data.workers=1") == 0
+
+
+def test_without_an_experiment_the_choices_are_named(train, capsys):
+    assert train() == 1
+    assert "experiment=swaptalk|swaptalk_vqgan|sync_expert" in capsys.readouterr().err
+
+
+def test_a_missing_corpus_is_named_with_its_cure(train, capsys, tmp_path):
+    assert train("experiment=sync_expert", "data=folder", f"data.root={tmp_path}/none") == 1
+    error = capsys.readouterr().err
+    assert "talkgen prepare corpus=folder" in error
+    assert f"{tmp_path}/none" in error
+
+
+def test_a_running_run_is_left_alone(train, tmp_path, capsys):
+    """The lock goes with the process that holds it."""
+    import fcntl
+
+    folder = tmp_path / "runs" / "sync_expert-demo"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as file:
+        file.write("process 4711")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert train("experiment=sync_expert") == 1
+    assert "is being trained by process 4711" in capsys.readouterr().err
+
+
+def test_help_answers_at_once(tmp_path):
+    command = (
+        "import resource, sys; from talkgen.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 'torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    seconds, torch_loaded = result.stdout.split()[-2:]
+    assert "experiment: swaptalk, swaptalk_vqgan, sync_expert" in result.stdout
+    assert float(seconds) < 1
+    assert torch_loaded == "False"
+
+
+def test_differences_name_the_key():
+    old = {"a": {"b": 1, "c": [1, 2]}, "z": 1}
+    new = {"a": {"b": 2, "c": [1, 2], "d": None}, "z": 2}
+    assert differences(old, new, ["a"]) == ["a.b: 1 → 2", "a.d: (absent) → None"]
+
+
+def test_unknown_keys_suggest_the_nearest():
+    known = OmegaConf.create(
+        {"size": {"channels": 1}, "callbacks": {"ema": None}, "system": {"_target_": "x"}}
+    )
+    given = OmegaConf.create(
+        {
+            "size": {"chanels": 2},
+            "callbacks": {"ema": {"_target_": "y", "anything": 1}, "more": {"_target_": "z"}},
+            "system": {"_target_": "x", "anything": 1},
+        }
+    )
+    (sentence,) = unknown_keys(given, known)
+    assert "'size.chanels'" in sentence
+    assert "did you mean 'channels'?" in sentence
+
+
+@pytest.mark.slow
+def test_a_method_runs_its_stages_and_skips_what_is_done(tiny_store, tmp_path):
+    command = [
+        sys.executable, "-m", "talkgen.cli", "train", "experiment=swaptalk", "size=tiny",
+        f"data.root={tiny_store}", "data.workers=0", "logger=csv", "trainer.log_every_n_steps=1",
+    ]  # fmt: skip
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert "[1/1] swaptalk_vqgan" in first.stdout
+    run = RunFolder(tmp_path / "runs" / "swaptalk-demo" / "swaptalk_vqgan")
+    saved = run.last.stat().st_mtime_ns
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert second.returncode == 0
+    assert "is finished" in second.stdout
+    assert run.last.stat().st_mtime_ns == saved
+    failing = subprocess.run(
+        [*command, "name=other", "system=null"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert failing.returncode != 0
