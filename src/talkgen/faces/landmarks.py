@@ -7,6 +7,7 @@ maps are from dlib's points is measured in ``docs/performance/faces.md``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -150,7 +151,7 @@ class FaceAlignmentLandmarker:
         self._network = FAN(4)
         try:
             self._network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError, EOFError, UnpicklingError) as error:
             raise FileError(file, f"is no state dict of the FAN of face-alignment 1.5: {error}") from error
         self._network.to(device).eval()
 

@@ -34,6 +34,7 @@ def onnx_session(file: Path, threads: int = 1, providers: tuple[str, ...] = ("CP
         FileError: if the file is no ONNX model.
     """
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -41,7 +42,7 @@ def onnx_session(file: Path, threads: int = 1, providers: tuple[str, ...] = ("CP
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=list(providers))
-    except (onnxruntime.capi.onnxruntime_pybind11_state.Fail, RuntimeError) as error:
+    except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument) as error:
         raise FileError(file, f"is no ONNX model that can be run: {error}") from error
 
 
