@@ -17,7 +17,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from talkgen import evaluation
+from talkgen import evaluation, training
 from talkgen.configuration import RunFolder, config_folder
 from talkgen.data.clip import Clip
 from talkgen.data.store import Store, StoreWriter
@@ -35,17 +35,18 @@ VQGAN = {
     "codes": 16,
     "code_dim": 8,
 }
-LENGTHS = (21, 9)
+LENGTHS = (21, 9)  # of the test clips; further clips are for training
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two test clips of a moving pattern, larger than the networks' pictures."""
+    """Clips of a moving pattern, larger than the networks' pictures: two for test, two for training."""
     root = tmp_path_factory.mktemp("prepared") / "small"
     y, x = np.mgrid[:48, :48]
     with StoreWriter(root) as writer:
-        for number, frames in enumerate(LENGTHS):
-            clip = Clip(f"person{number}/talk", "folder", "test", f"person{number}", frames, 25.0, 48)
+        for number, frames in enumerate((*LENGTHS, 20, 20)):
+            split = "test" if number < len(LENGTHS) else "train"
+            clip = Clip(f"person{number}/talk", "folder", split, f"person{number}", frames, 25.0, 48)
             shift = np.arange(frames)[:, None, None] * 3
             video = np.stack([(5 * x + shift) % 256, 5 * y + 0 * shift, 128 + 0 * x + 0 * shift], -1)
             landmarks = np.full((frames, 68, 2), 24, np.float32)
@@ -150,7 +151,8 @@ def test_reconstruction_table(
     assert "LMD[mouth,centred,px@256]" in note and "talkgen weights get scrfd_500m" in note
 
     printed = capsys.readouterr().out
-    assert (out / "table.md").read_text() in printed
+    assert "| PSNR[rgb] ↑ " in printed and "### Reconstruction of 2 held-out clips" in printed
+    assert "| tiny " in (out / "table.md").read_text()
     line = table["protocol"]["line"]
     assert "folder, test split" in line and "2 clips of 9 to 21 frames · 25 fps · 32 px" in line
     clips = list(csv.DictReader(io.StringIO((out / "per_clip.csv").read_text())))
@@ -220,7 +222,7 @@ def test_sync_expert_table(store: Path, tmp_path: Path) -> None:
     # The same by hand: every window of both clips, one at a time.
     expert.eval()
     opened, per_clip = Store.open(store), {}
-    for number, clip in enumerate(opened.clips):
+    for number, clip in enumerate(opened.clips[: len(LENGTHS)]):
         pictures = torch.from_numpy(resized(store, number)).permute(0, 3, 1, 2).float() / 127.5 - 1
         mel = torch.from_numpy(opened.array(clip, "mel"))
         mel = torch.cat([mel, mel[:, -1:].expand(-1, 16)], 1)  # the last window reaches over the end
@@ -238,6 +240,24 @@ def test_sync_expert_table(store: Path, tmp_path: Path) -> None:
     cell = cells(table, "sync")["accuracy[%,shift=4]"]
     assert cell["per_clip"] == pytest.approx(per_clip)
     assert len(per_clip) == 2
+
+
+@pytest.mark.parametrize(
+    ("experiment", "column"),
+    [("swaptalk_vqgan", "PSNR[rgb]"), ("sync_expert", "accuracy[%,shift=1]")],
+)
+def test_what_training_leaves_behind_can_be_scored(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str, column: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ["size=tiny", f"data.root={store}", "data.workers=0", "logger=csv", "steps=2"]
+    if experiment == "swaptalk_vqgan":
+        settings.append("system.perceptual=null")
+    assert training.main([f"experiment={experiment}", "name=run", *settings]) == 0
+    assert evaluate(tmp_path / "runs", "frames=12") == 0
+    cell = cells(read_table(tmp_path / "runs" / "run" / "evaluation"), "run")[column]
+    assert 0 <= cell["value"] <= 100
+    assert list(cell["per_clip"]) == ["person0/talk", "person1/talk"]
 
 
 def test_refusals_name_the_cure(store: Path, tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def run(cfg: DictConfig) -> int:
     else:
         raise TalkgenError(f"{runs[0].path}: there is no evaluation for {kinds.pop()} yet")
     write_table(table, out)
-    print(f"\n{table.markdown()}\nwritten to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+    files = ", ".join(sorted(file.name for file in out.iterdir()))
+    print(f"\n{table.markdown(upright=True)}\nwritten to {out}: {files}")
     return 0
 
 

@@ -56,10 +56,10 @@ TABLE = Table(
 MARKDOWN = """\
 ### Reconstruction
 
-|              | n |             PSNR[rgb] ↑ | LMD[mouth,px@256] ↓ | codes_% |
-|--------------|--:|------------------------:|--------------------:|--------:|
-| ground truth | 2 | 100.00 [100.00, 100.00] |                 n/a |       – |
-| my_run       | 2 |    24.31 [23.90, 24.77] |                 n/a |      12 |
+|              | n |          PSNR[rgb] ↑ | LMD[mouth,px@256] ↓ | codes_% |
+|--------------|--:|---------------------:|--------------------:|--------:|
+| ground truth | 2 |               100.00 |                 n/a |       – |
+| my_run       | 2 | 24.31 [23.90, 24.77] |                 n/a |      12 |
 
 _Protocol: demo, test split · 2 clips of 50 to 75 frames · 25 fps · 128 px · crop: store · codec: none · \
 mean over frames, then over clips; 95 % bootstrap interval over clips · metrics: PSNR[rgb] · \
@@ -73,12 +73,23 @@ def test_markdown() -> None:
     assert TABLE.markdown() == MARKDOWN
 
 
+def test_upright_has_a_line_a_metric() -> None:
+    lines = TABLE.markdown(upright=True).splitlines()[2:7]
+    assert lines == [
+        "|                     | ground truth |               my_run |",
+        "|---------------------|-------------:|---------------------:|",
+        "| n                   |            2 |                    2 |",
+        "| PSNR[rgb] ↑         |       100.00 | 24.31 [23.90, 24.77] |",
+        "| LMD[mouth,px@256] ↓ |          n/a |                  n/a |",
+    ]
+
+
 def test_latex_has_booktabs_rules_and_escapes() -> None:
     text = TABLE.latex()
     assert r"\begin{tabular}{lrrrr}" in text
     assert r"my\_run & 2 & 24.31 {\scriptsize [23.90, 24.77]} & n/a & 12 \\" in text
     assert r" & $n$ & PSNR[rgb] $\uparrow$ & LMD[mouth,px@256] $\downarrow$ & codes\_\% \\" in text
-    assert r"ground truth & 2 & 100.00 {\scriptsize [100.00, 100.00]} & n/a & -- \\" in text
+    assert r"ground truth & 2 & 100.00 & n/a & -- \\" in text
 
 
 def test_csv_and_json_keep_full_precision() -> None:

@@ -19,7 +19,7 @@ class ClipMean(Metric):
         column: name with the variant id in brackets.
         digits: shown after the point.
         has_interval: whether an interval over clips means anything.
-        needs: what must have been computed for it (``"landmarks"``, ``"mouth"``, ``"codes"``).
+        needs: what must have been computed for it (``"landmarks"``, ``"mouth"``).
     """
 
     full_state_update = False
@@ -65,11 +65,10 @@ class ClipMetric(ClipMean):
     """
 
     @abstractmethod
-    def frame_values(self, footage: Footage) -> Tensor | None:
-        """One float a frame (t,), NaN where it is undefined; None when the footage lacks what is needed."""
+    def frame_values(self, footage: Footage) -> Tensor:
+        """One float a frame (t,), NaN where it is undefined."""
 
     def update(self, footage: Footage) -> None:
-        """Add a piece of a clip."""
-        values = self.frame_values(footage)
-        if values is not None:
-            self.record(footage.clip, values)
+        """Add a piece of a clip; one that lacks what the metric needs is left out."""
+        if all(footage.has(need) for need in self.needs):
+            self.record(footage.clip, self.frame_values(footage))

@@ -16,7 +16,7 @@ class _CodeUse(Metric):
 
     full_state_update = False
     higher_is_better = True
-    needs = frozenset({"codes"})
+    needs: frozenset[str] = frozenset()  # footage without codes is left out
     digits = 0
     # More clips use more codes, so a resampled set of fewer different clips says nothing about the whole set.
     has_interval = False

@@ -16,8 +16,7 @@ class DetectionMisses(ClipMetric):
     digits = 1
     column = "face missed[%]"
 
-    def frame_values(self, footage: Footage) -> Tensor | None:
+    def frame_values(self, footage: Footage) -> Tensor:
         """100 where the face was missed, else 0."""
-        if footage.generated_landmarks is None:
-            return None
+        assert footage.generated_landmarks is not None  # by ``needs``
         return 100.0 * footage.generated_landmarks.isnan().any(dim=(1, 2)).double()

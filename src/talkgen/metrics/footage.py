@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Region = Literal["full", "mouth"]
 
 MOUTH_POINTS = slice(48, 68)
 """The 20 mouth points of the 68 iBUG points."""
@@ -63,6 +66,18 @@ class Footage:
     def frames(self) -> int:
         """Number of frames."""
         return len(self.generated)
+
+    def has(self, need: str) -> bool:
+        """Whether what a metric names in its ``needs`` was computed: ``"mouth"`` or ``"landmarks"``."""
+        if need == "mouth":
+            return self.mouth_points is not None
+        return self.generated_landmarks is not None and self.ground_truth_landmarks is not None
+
+    def mask(self, region: Region) -> Tensor | None:
+        """The pixels of a region, bool (t, h, w); None for the full frame."""
+        if region == "full" or self.mouth_points is None:
+            return None
+        return mouth_mask(self.mouth_points, *self.generated.shape[1:3])
 
 
 def as_uint8(video: Tensor) -> Tensor:

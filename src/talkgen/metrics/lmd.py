@@ -125,10 +125,9 @@ class LMD(ClipMetric):
         unit = "" if convention in _WITHOUT_UNIT else f",px@{reference_px}"
         self.column = f"LMD[{convention}{unit}]"
 
-    def frame_values(self, footage: Footage) -> Tensor | None:
+    def frame_values(self, footage: Footage) -> Tensor:
         """Distance in each frame."""
         generated, ground_truth = footage.generated_landmarks, footage.ground_truth_landmarks
-        if generated is None or ground_truth is None:
-            return None
+        assert generated is not None and ground_truth is not None  # by ``needs``
         scale = self.reference_px / footage.generated.shape[2]
         return CONVENTIONS[self.convention](generated.double() * scale, ground_truth.double() * scale)

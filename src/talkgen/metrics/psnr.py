@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from talkgen.metrics.clip_metric import ClipMetric
-from talkgen.metrics.footage import Footage, mouth_mask
+from talkgen.metrics.footage import Footage, Region
 
 CAP_DB = 100.0
 """What identical pictures score, where the formula is infinite."""
@@ -59,18 +59,13 @@ class PSNR(ClipMetric):
     higher_is_better = True
     digits = 2
 
-    def __init__(self, channels: Channels = "rgb", region: Literal["full", "mouth"] = "full") -> None:
+    def __init__(self, channels: Channels = "rgb", region: Region = "full") -> None:
         super().__init__()
         self.channels: Channels = channels
         self.region = region
         self.needs = frozenset({"mouth"} if region == "mouth" else ())
         self.column = f"PSNR[{channels}]" if region == "full" else f"PSNR[{channels},mouth]"
 
-    def frame_values(self, footage: Footage) -> Tensor | None:
+    def frame_values(self, footage: Footage) -> Tensor:
         """The dB of each frame."""
-        mask = None
-        if self.region == "mouth":
-            if footage.mouth_points is None:
-                return None
-            mask = mouth_mask(footage.mouth_points, *footage.generated.shape[1:3])
-        return psnr(footage.generated, footage.ground_truth, self.channels, mask)
+        return psnr(footage.generated, footage.ground_truth, self.channels, footage.mask(self.region))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from talkgen.metrics.clip_metric import ClipMetric
-from talkgen.metrics.footage import Footage, mouth_mask
+from talkgen.metrics.footage import Footage, Region
 
 Window = Literal["gaussian11", "uniform7"]
 
@@ -101,7 +101,7 @@ class SSIM(ClipMetric):
     higher_is_better = True
     digits = 4
 
-    def __init__(self, window: Window = "gaussian11", region: Literal["full", "mouth"] = "full") -> None:
+    def __init__(self, window: Window = "gaussian11", region: Region = "full") -> None:
         super().__init__()
         self.window: Window = window
         self.region = region
@@ -109,11 +109,6 @@ class SSIM(ClipMetric):
         variant = {"gaussian11": "wang", "uniform7": "skimage"}[window]
         self.column = f"SSIM[{variant}]" if region == "full" else f"SSIM[{variant},mouth]"
 
-    def frame_values(self, footage: Footage) -> Tensor | None:
+    def frame_values(self, footage: Footage) -> Tensor:
         """SSIM of each frame."""
-        mask = None
-        if self.region == "mouth":
-            if footage.mouth_points is None:
-                return None
-            mask = mouth_mask(footage.mouth_points, *footage.generated.shape[1:3])
-        return ssim(footage.generated, footage.ground_truth, self.window, mask)
+        return ssim(footage.generated, footage.ground_truth, self.window, footage.mask(self.region))

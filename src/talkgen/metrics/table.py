@@ -75,13 +75,14 @@ class Cell:
     absent: str = NOT_APPLICABLE
 
     def text(self, digits: int) -> str:
-        """``24.31 [23.90, 24.77]``."""
+        """``24.31 [23.90, 24.77]``; an interval without width, as that of ground truth, is not shown."""
         if self.value is None:
             return self.absent
+        value = f"{self.value:.{digits}f}"
         if self.interval is None:
-            return f"{self.value:.{digits}f}"
+            return value
         low, high = f"{self.interval.low:.{digits}f}", f"{self.interval.high:.{digits}f}"
-        return f"{self.value:.{digits}f} [{low}, {high}]"
+        return value if low == high else f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,14 @@ class Table:
     protocol: Protocol
     notes: Sequence[str] = ()
 
-    def _body(self) -> list[list[str]]:
-        return [
-            [row.name, str(row.clips), *(row.cells[c.name].text(c.digits) for c in self.columns)]
-            for row in self.rows
-        ]
-
-    def markdown(self) -> str:
-        """Aligned for the eye, so that it reads well in a terminal too."""
-        lines = [["", "n", *(column.heading for column in self.columns)], *self._body()]
+    def markdown(self, upright: bool = False) -> str:
+        """Aligned for the eye; ``upright`` has a line a metric, which fits a terminal."""
+        lines = [["", "n", *(column.heading for column in self.columns)]]
+        for row in self.rows:
+            texts = [row.cells[column.name].text(column.digits) for column in self.columns]
+            lines.append([row.name, str(row.clips), *texts])
+        if upright:
+            lines = [list(line) for line in zip(*lines, strict=True)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         aligned = [
             "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
