@@ -102,6 +102,7 @@ def test_unknown_names_are_refused():
         make_detector("haar")
 
 
+@pytest.mark.slow  # compiles the package's loops
 def test_face_alignment_runs_on_files_of_its_layout(tmp_path, monkeypatch):
     """Its published weights may not be here; random ones of the same layout run, and see no face."""
     face_alignment = pytest.importorskip("face_alignment")

@@ -133,6 +133,7 @@ def test_keypoints_and_mouth_opening_by_hand():
     np.testing.assert_allclose(mouth_opening(points), [0, (10 + 12 + 10) / 3 / 40], rtol=1e-6)
 
 
+@pytest.mark.slow  # compiles the package's loops
 def test_face_alignment_equals_the_package(tmp_path, monkeypatch):
     """Its published weights may not be here; random ones of the same layout go the same way through both."""
     face_alignment = pytest.importorskip("face_alignment")
