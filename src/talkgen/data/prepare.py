@@ -33,7 +33,6 @@ from talkgen.data.clip_preparation import ClipPreparer, PrepareSettings, Reject
 from talkgen.data.executors import Executor, ProcessExecutor, WorkerDied
 from talkgen.data.files import write_atomically
 from talkgen.data.store import SHARD_BYTES, Fragment, Store, StoreWriter, Stream
-from talkgen.data.store_report import write_contact_sheet
 from talkgen.data.voice import resolve_detector
 from talkgen.errors import FileError, TalkgenError
 from talkgen.video.io import probe
@@ -121,11 +120,17 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     work = out / "work"
     with _only_one(out):
+        for unfinished in (
+            *out.glob(".*.partial"),
+            *out.glob("shards/.*.partial"),
+        ):  # of a run that was killed
+            unfinished.unlink()
         if redo:
             _remove_store(out)
         if (out / "store.json").is_file():
             store = Store.open(out)
             _refuse_changes(out, dict(store.description["settings"]), plan)
+            _draw_contact_sheet(store, out)
             shutil.rmtree(work, ignore_errors=True)
             return Outcome(store, read_rejects(out / "rejects.csv"), time.monotonic() - began, len(raw_clips))
         if (work / "plan.json").is_file():
@@ -266,9 +271,16 @@ class _Packer:
             )
         self._writer.close()
         store = Store.open(self._out)
-        write_contact_sheet(store, self._out / "contact_sheet.jpg")
+        _draw_contact_sheet(store, self._out)
         shutil.rmtree(self._out / "work")
         return store
+
+
+def _draw_contact_sheet(store: Store, out: Path) -> None:
+    from talkgen.data.store_report import write_contact_sheet  # imports torch, which workers do not need
+
+    if not (out / "contact_sheet.jpg").is_file():
+        write_contact_sheet(store, out / "contact_sheet.jpg")
 
 
 def _read_part(file: Path, start: int, size: int) -> bytes:
