@@ -188,7 +188,8 @@ def load_published(
         files older than torch 0.4.1 have none.
 
     Raises:
-        FileError: keys are missing, unexpected or mis-shaped; the message names them.
+        FileError: keys are missing, unexpected or mis-shaped; the message names them. The module then holds
+            those that fit, as after PyTorch's own strict loading.
     """
     name = name or _name(source)
     weights, dropped = published_weights(source, layout)
@@ -244,18 +245,19 @@ def _name(source: str | Path | Mapping[str, Any]) -> str | Path:
 def _load_strictly(module: nn.Module, weights: Mapping[str, Tensor], name: str | Path) -> None:
     """Load weights whose keys and shapes must be those of the module; name every one that is not."""
     own = module.state_dict()
-    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in weights if key not in own]
     shaped = [
         f"{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}"
         for key in own
         if key in weights and weights[key].shape != own[key].shape
     ]
-    if missing or unexpected or shaped:
-        parts = [("missing", missing), ("unexpected", unexpected), ("mis-shaped", shaped)]
+    fitting = {k: v for k, v in weights.items() if k not in own or v.shape == own[k].shape}
+    # The module says itself what it misses: some hold state that is not always there.
+    result = module.load_state_dict(fitting, strict=False)
+    missing = [k for k in result.missing_keys if k not in weights and not k.endswith("num_batches_tracked")]
+    if missing or result.unexpected_keys or shaped:
+        parts = [("missing", missing), ("unexpected", result.unexpected_keys), ("mis-shaped", shaped)]
         said = "; ".join(f"{len(keys)} {word}: {_some(keys)}" for word, keys in parts if keys)
         raise FileError(name, f"does not fit {type(module).__name__} ({said})")
-    module.load_state_dict(dict(weights), strict=False)
 
 
 def _some(keys: list[str], limit: int = 6) -> str:

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
+from talkgen.checkpoints import load_published
 from talkgen.models.vqgan.kmeans import kmeans
 from talkgen.models.vqgan.quantizer import HalvesQuantizer, VectorQuantizer
 
@@ -135,7 +136,7 @@ def test_kmeans_waits_for_enough_vectors_and_survives_a_restart() -> None:
                 state = quantizer.state_dict()
                 assert state["waiting"].shape == (60, 4)
                 quantizer = VectorQuantizer(16, 4, kmeans_vectors=100)
-                quantizer.load_state_dict(state)
+                load_published(quantizer, state)
             quantizer(latent(seed=step))
         assert quantizer.initialised and "waiting" not in quantizer.state_dict()
         return quantizer.embedding.weight
