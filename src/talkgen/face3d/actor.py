@@ -103,9 +103,9 @@ class Actor:
         face: who the face is.
         styling: hair, clothes, light, background.
         camera: picture size and projection.
-        skull: whose head carries the face and the hair; another person than ``face`` makes a perfect face swap: the
-            face (weighted by `head.face_weight`) is the one's, the skull, ears and hairline are the other's, and the
-            skin of both is the face's, so that no seam shows.
+        skull: whose head carries the face and the hair; another person than ``face`` makes a perfect face
+            swap: the face (weighted by `head.face_weight`) is the one's, the skull, ears and hairline are
+            the other's, and the skin of both is the face's, so that no seam shows.
         samples: antialiasing.
     """
 
@@ -141,7 +141,9 @@ class Actor:
         neck = shape.smoothstep(self._rest[:, 1].astype(np.float64), -1.50, -0.95)
         neck[count : count + len(hair_points)] = shape.smoothstep(hair_points[:, 1], -1.6, -0.6)
         neck[count + len(hair_points) :] = 0.0
-        self._follow = neck[:, None].astype(np.float32)
+        self._follow = neck.astype(np.float32)
+        self._work = np.empty(self._motion.shape[1], dtype=np.float32)
+        self._posed = np.empty_like(self._rest)
 
         size = 256 if self.camera.size <= 200 else 512
         random = np.random.default_rng(styling.seed)
@@ -222,16 +224,20 @@ class Actor:
         Returns:
             uint8 (size, size, 3) RGB.
         """
-        points = self._rest.copy()
-        points[self._moving] += (np.asarray(expression, dtype=np.float32) @ self._motion).reshape(-1, 3)
-        head = points @ rotation(pose.angle[frame]).T.astype(np.float32) + pose.translation[frame].astype(
-            np.float32
+        rasterizer.deform_and_pose(
+            self._rest,
+            self._moving,
+            self._motion,
+            np.asarray(expression, dtype=np.float32),
+            self._follow,
+            rotation(pose.angle[frame]).astype(np.float32),
+            pose.translation[frame].astype(np.float32),
+            rotation(pose.chest_angle[frame]).astype(np.float32),
+            pose.chest_translation[frame].astype(np.float32),
+            self._work,
+            self._posed,
         )
-        chest = points @ rotation(pose.chest_angle[frame]).T.astype(np.float32) + pose.chest_translation[
-            frame
-        ].astype(np.float32)
-        posed = chest + self._follow * (head - chest)
-        return self._renderer(posed, self._light, self._key, self._backdrop)
+        return self._renderer(self._posed, self._light, self._key, self._backdrop)
 
     def landmarks(self, expressions: NDArray[np.floating], pose: Pose) -> Float32:
         """The 68 iBUG landmarks of all frames in pixels, (frames, 68, 2), for expressions (frames, 64)."""
@@ -243,7 +249,7 @@ class Actor:
         chest = (
             np.einsum("tnk,tdk->tnd", points, rotation(pose.chest_angle)) + pose.chest_translation[:, None]
         )
-        return self.camera.project(chest + self._follow[ids] * (head - chest)).astype(np.float32)
+        return self.camera.project(chest + self._follow[ids, None] * (head - chest)).astype(np.float32)
 
 
 @lru_cache(maxsize=16)

@@ -31,7 +31,8 @@ _BUST = np.array(
 
 
 def bust_mesh(collar: float = 0.0, breadth: float = 1.0) -> dict[str, NDArray]:
-    """Vertices, triangles, uv in [0, 1] and occlusion; ``collar`` lifts the neckline, ``breadth`` scales the shoulders."""
+    """Vertices, triangles, uv in [0, 1] and occlusion; ``collar`` lifts the neckline, ``breadth`` scales the
+    shoulders."""
     rows, columns = 22, 48
     s = np.linspace(0, len(_BUST) - 1, rows)
     y, w, front, back = PchipInterpolator(np.arange(len(_BUST)), _BUST)(s).T
@@ -63,7 +64,8 @@ def bust_mesh(collar: float = 0.0, breadth: float = 1.0) -> dict[str, NDArray]:
 
 
 def paint(style: str, size: int, colour: Array, second: Array, random: np.random.Generator) -> Array:
-    """The painted front, (size, size, 3) albedo in [0, 1]; ``colour`` is the garment, ``second`` shirt, tie or stripes."""
+    """The painted front, (size, size, 3) albedo in [0, 1]; ``colour`` is the garment, ``second`` shirt, tie
+    or stripes."""
     picture = np.ones((size, size, 3)) * colour
     pixels = size / SPAN
 

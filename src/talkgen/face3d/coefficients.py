@@ -48,7 +48,8 @@ class Coefficients:
 
 
 def rotation(angle: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rotation matrices ``(..., 3, 3)`` of angles ``(..., 3)`` (pitch, yaw, roll): R = Rz Ry Rx; apply as ``v @ R.T``."""
+    """Rotation matrices ``(..., 3, 3)`` of angles ``(..., 3)`` (pitch, yaw, roll): R = Rz Ry Rx; apply as
+    ``v @ R.T``."""
     pitch, yaw, roll = np.moveaxis(np.asarray(angle, dtype=np.float64), -1, 0)
     zero, one = np.zeros_like(pitch), np.ones_like(pitch)
 

@@ -26,7 +26,8 @@ class Haircut:
         thickness: how far it stands off the skull, decimetres.
         top: extra height on the crown.
         hangs: below the ears it hangs freely instead of following the nape.
-        parting: the side (−1 right, 1 left, 0 none) towards which the fringe is lower, by ``fringe`` decimetres.
+        parting: the side (−1 right, 1 left, 0 none) towards which the fringe is lower, by ``fringe``
+            decimetres.
         fringe: see ``parting``.
         wave: sideways waves of the strands, decimetres.
     """
@@ -43,9 +44,9 @@ class Haircut:
 HAIRCUTS: dict[str, Haircut] = {
     "crop": Haircut(
         (
-            (0, 1.10),
-            (25, 1.09),
-            (45, 0.97),
+            (0, 1.17),
+            (25, 1.15),
+            (45, 1.01),
             (58, 0.70),
             (70, 0.42),
             (80, 0.14),
@@ -59,9 +60,9 @@ HAIRCUTS: dict[str, Haircut] = {
     ),
     "short": Haircut(
         (
-            (0, 1.07),
-            (25, 1.08),
-            (45, 0.95),
+            (0, 1.15),
+            (25, 1.15),
+            (45, 1.00),
             (58, 0.68),
             (70, 0.40),
             (80, 0.10),
@@ -77,9 +78,9 @@ HAIRCUTS: dict[str, Haircut] = {
     ),
     "quiff": Haircut(
         (
-            (0, 1.13),
-            (25, 1.10),
-            (45, 0.98),
+            (0, 1.19),
+            (25, 1.16),
+            (45, 1.02),
             (58, 0.70),
             (70, 0.42),
             (80, 0.12),
@@ -111,9 +112,9 @@ HAIRCUTS: dict[str, Haircut] = {
     ),
     "bob": Haircut(
         (
-            (0, 1.06),
-            (20, 1.07),
-            (40, 0.97),
+            (0, 1.12),
+            (20, 1.12),
+            (40, 0.99),
             (56, 0.60),
             (68, 0.10),
             (80, -0.62),
@@ -129,9 +130,9 @@ HAIRCUTS: dict[str, Haircut] = {
     ),
     "long": Haircut(
         (
-            (0, 1.08),
-            (20, 1.07),
-            (40, 0.96),
+            (0, 1.14),
+            (20, 1.12),
+            (40, 0.99),
             (56, 0.62),
             (66, 0.15),
             (78, -0.95),
@@ -148,9 +149,9 @@ HAIRCUTS: dict[str, Haircut] = {
     ),
     "wavy": Haircut(
         (
-            (0, 1.06),
-            (20, 1.06),
-            (40, 0.94),
+            (0, 1.12),
+            (20, 1.12),
+            (40, 0.98),
             (56, 0.55),
             (66, 0.05),
             (78, -0.75),
@@ -167,9 +168,9 @@ HAIRCUTS: dict[str, Haircut] = {
     ),
     "tied": Haircut(
         (
-            (0, 1.12),
-            (25, 1.10),
-            (45, 0.96),
+            (0, 1.20),
+            (25, 1.17),
+            (45, 1.00),
             (58, 0.66),
             (70, 0.38),
             (82, 0.16),
@@ -219,7 +220,8 @@ HAIRCUTS: dict[str, Haircut] = {
 
 
 def hairline(cut: Haircut, angle: Array) -> Array:
-    """Height at which the hair ends, at angles around the head (radians, 0 = front, positive = subject's left)."""
+    """Height at which the hair ends, at angles around the head (radians, 0 = front, positive = subject's
+    left)."""
     degrees, heights = np.array(cut.ends).T
     ends = PchipInterpolator(degrees, heights)(np.clip(np.abs(np.degrees(angle)), 0, 180))
     lean = np.exp(-(((np.degrees(angle) - 22 * cut.parting) / 20) ** 2)) - 0.5 * np.exp(

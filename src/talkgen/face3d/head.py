@@ -1,8 +1,10 @@
-"""The built-in head: a complete morphable model, made by code and a seed; no data file and no scan of a person.
+"""The built-in head: a complete morphable model, made by code and a seed; no data file and no scan of a
+person.
 
-Its 64 expression coefficients are entangled on purpose. They are principal components of a performance, mixed further
-by a dense rotation, with falling variances, as a reader of BFM coefficients meets them; the true lip, eye and brow
-movements are known all the same (`MorphableModel.coefficients_to_generators`), so disentanglement can be scored.
+Its 64 expression coefficients are entangled on purpose. They are principal components of a performance,
+mixed further by a dense rotation, with falling variances, as a reader of BFM coefficients meets them; the
+true lip, eye and brow movements are known all the same (`MorphableModel.coefficients_to_generators`), so
+disentanglement can be scored.
 """
 
 from __future__ import annotations
@@ -81,8 +83,8 @@ def _generator_scatter() -> NDArray[np.float64]:
 def _mixing(fields: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     """W (64, 64): generators to entangled coefficients of falling variance.
 
-    Principal components of ``scatter`` seen through the displacement fields, then a rotation whose angles are the
-    larger the closer two components are, so that every coefficient holds lips, lids and brows.
+    Principal components of ``scatter`` seen through the displacement fields, then a rotation whose angles
+    are the larger the closer two components are, so that every coefficient holds lips, lids and brows.
     """
     count = len(fields)
     flat = fields.reshape(count, -1)

@@ -1,8 +1,8 @@
 """Topology and rest shape of the head: skin with lids and lips, eyeballs, teeth, tongue, mouth cavity, ears.
 
-The skin is triangulated on the plane (angle, height) of `head_shape`: rings of points follow the lids and the lips,
-a graded grid fills the rest, Delaunay joins them, triangles inside the three openings are dropped, and the half is
-mirrored, so the mesh is exactly symmetric.
+The skin is triangulated on the plane (angle, height) of `head_shape`: rings of points follow the lids and
+the lips, a graded grid fills the rest, Delaunay joins them, triangles inside the three openings are
+dropped, and the half is mirrored, so the mesh is exactly symmetric.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ class HeadMesh:
         vertices: (n, 3) decimetres.
         triangles: (m, 3) int64, counter-clockwise seen from outside.
         part: (n,) index into ``PARTS``.
-        plane: (n, 2) for skin: x and height at which the vertex lies on the bare head; for others their x and y.
+        plane: (n, 2) for skin: x and height at which the vertex lies on the bare head; for others their x
+            and y.
         angle: (n,) angle around the vertical axis (skin), radians.
         lip_side: (n,) 1 upper lip, -1 lower lip, 0 elsewhere and at the corners.
-        lip_depth: (n,) 1 on the inner rim of the lips, falling to 0 at the outer contour, beyond 1 inside the mouth.
-        lid: (n,) 1 on the rim of an upper lid, -1 on the rim of a lower lid, falling to 0 with the rings around.
+        lip_depth: (n,) 1 on the inner rim of the lips, falling to 0 at the outer contour, beyond 1 inside
+            the mouth.
+        lid: (n,) 1 on the rim of an upper lid, -1 on the rim of a lower lid, falling to 0 with the rings
+            around.
         lid_partner: (n,) index of the vertex on the opposite lid (itself elsewhere).
         ring: (n,) ring number around an eye (0..4), or 10 + ring around the mouth, else -1.
         mirror: (n,) index of the mirrored vertex.
@@ -333,7 +336,8 @@ def _sheet(rows: int, columns: int, wrap: bool = False) -> Index:
 
 
 def _eyeball() -> tuple[Array, Index]:
-    """Front of the left eyeball: a pole and rings, doubled at the rims of pupil and iris so that colours stay sharp."""
+    """Front of the left eyeball: a pole and rings, doubled at the rims of pupil and iris so that colours
+    stay sharp."""
     radii = (
         0.014,
         shape.PUPIL_RADIUS,

@@ -1,7 +1,8 @@
 """What a face can do: 64 linear generators as displacement fields on the head mesh.
 
-Sixteen move the lips, eight the eyes, six the brows; the rest are other muscles and small smooth deformations that a
-model learned from scans would hold, too. A generator at 1 is a full movement (mouth wide open, lid closed).
+Sixteen move the lips, eight the eyes, six the brows; the rest are other muscles and small smooth
+deformations that a model learned from scans would hold, too. A generator at 1 is a full movement (mouth
+wide open, lid closed).
 """
 
 from __future__ import annotations
@@ -264,7 +265,8 @@ def _brows(f: _Fields) -> dict[str, Array]:
 
 
 def smooth_noise(points: Array, random: np.random.Generator, waves: int, width: float) -> Array:
-    """A smooth random vector field (…, 3) of unit root mean square: Gaussians at random places on the points."""
+    """A smooth random vector field (…, 3) of unit root mean square: Gaussians at random places on the
+    points."""
     centres = points[random.integers(len(points), size=waves)]
     push = random.normal(size=(waves, 3)) * (0.6, 1.0, 1.0)
     distance = ((points[:, None] - centres[None]) ** 2).sum(-1)

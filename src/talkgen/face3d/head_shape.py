@@ -1,6 +1,7 @@
 """The mean head as a formula: a lathe-like skull with a sculpted face, in decimetres.
 
-Everything here is our own sculpture: a table of horizontal sections (width, depth, roundness by height), a jaw
+Everything here is our own sculpture: a table of horizontal sections (width, depth, roundness by height), a
+    jaw
 that stands before the neck, and Gaussian bumps for nose, brows, cheeks and chin. Proportions follow common
 anthropometry (pupils 64 mm apart, mouth 50 mm wide, face 150 mm broad).
 

@@ -1,7 +1,8 @@
 """How heads differ: 80 directions of shape and 80 of albedo, from named traits and smooth random fields.
 
-The traits (jaw width, nose length, skin tone, …) are turned into orthogonal directions with falling variance by a
-singular value decomposition, as in a model learned from scans; coefficients are standard normal.
+The traits (jaw width, nose length, skin tone, …) are turned into orthogonal directions with falling
+variance by a singular value decomposition, as in a model learned from scans; coefficients are standard
+normal.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ COMPONENTS = 80
 
 
 def _traits(p: Array) -> dict[str, Array]:
-    """Named shape traits at one standard deviation: displacement fields (n, 3) at points ``p`` of the mean head."""
+    """Named shape traits at one standard deviation: displacement fields (n, 3) at points ``p`` of the mean
+    head."""
     x, y, z = p.T
     side = np.abs(x)
     sign = np.clip(x / 0.05, -1, 1)

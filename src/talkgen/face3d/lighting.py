@@ -35,7 +35,8 @@ def harmonics(normals: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def polynomial(gamma: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Light as polynomials of the normal, ``(3, 9)`` over 1, x, y, z, xy, yz, zz, xz, xx - yy (what the shader evaluates)."""
+    """Light as polynomials of the normal, ``(3, 9)`` over 1, x, y, z, xy, yz, zz, xz, xx - yy (what the
+    shader evaluates)."""
     bands = np.asarray(gamma, dtype=np.float64).reshape(3, 9).copy()
     bands[:, 0] += AMBIENT
     second = _A[2] * _C[2]
@@ -62,7 +63,8 @@ def gamma_of_lights(
 ) -> NDArray[np.float64]:
     """Gamma (27,) of directional lights ``(n, 3)`` with colours ``(n, 3)`` over an ambient colour ``(3,)``.
 
-    A light of colour 1 adds at most about 1 to a surface that faces it (clamped cosine, projected to nine bands).
+    A light of colour 1 adds at most about 1 to a surface that faces it (clamped cosine, projected to nine
+    bands).
     """
     grid = _sphere()
     unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)

@@ -1,4 +1,5 @@
-"""A linear 3D morphable model: mean plus identity plus expression, and albedo; the interface of all such models.
+"""A linear 3D morphable model: mean plus identity plus expression, and albedo; the interface of all such
+models.
 
     vertices = mean + identity · B_id + expression · B_exp        albedo = mean_albedo + texture · B_tex
 
@@ -49,7 +50,8 @@ class MorphableModel:
     brow_generators: tuple[int, ...] = ()
 
     def vertices(self, identity: NDArray[np.floating], expression: NDArray[np.floating]) -> Float32:
-        """Vertices ``(..., n, 3)`` for coefficients ``(..., 80)`` and ``(..., 64)`` (leading axes broadcast)."""
+        """Vertices ``(..., n, 3)`` for coefficients ``(..., 80)`` and ``(..., 64)`` (leading axes
+        broadcast)."""
         return (
             self.mean + _combine(identity, self.identity_basis) + _combine(expression, self.expression_basis)
         )

@@ -1,8 +1,10 @@
-"""Triangles to pixels on a CPU: z-buffer, barycentric weights, then shading; compiled by numba without the GIL.
+"""Triangles to pixels on a CPU: z-buffer, barycentric weights, then shading; compiled by numba without the
+GIL.
 
-`rasterize` is the general part (which triangle, where in it, how deep). `Renderer` draws whole frames of a scene:
-camera, normals, z-buffer with alpha test, nine-band light, highlights, background and antialiasing.
-Pixels: the centre of the top-left pixel is (0, 0), x runs right, y down. Camera space: x right, y up, the camera
+`rasterize` is the general part (which triangle, where in it, how deep). `Renderer` draws whole frames of a
+scene: camera, normals, z-buffer with alpha test, nine-band light, highlights, background and antialiasing.
+Pixels: the centre of the top-left pixel is (0, 0), x runs right, y down. Camera space: x right, y up, the
+    camera
 stands at ``z = distance`` and looks along -z (Deep3DFaceRecon's convention).
 """
 
@@ -83,7 +85,8 @@ def _fill(
     barycentric: Float32,
     depth: Float32,
 ) -> None:
-    """Fill the z-buffer. ``screen`` is x, y in samples and 1 / distance; ``cutout`` is the coverage of each vertex."""
+    """Fill the z-buffer. ``screen`` is x, y in samples and 1 / distance; ``cutout`` is the coverage of each
+    vertex."""
     height, width = ids.shape
     for t in range(triangles.shape[0]):
         i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -178,7 +181,8 @@ def _shade(
     samples: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """Light every sample, put it before the background, average ``samples`` x ``samples`` of them into a pixel."""
+    """Light every sample, put it before the background, average ``samples`` x ``samples`` of them into a
+    pixel."""
     height, width = out.shape[0], out.shape[1]
     hx, hy, hz = key[0], key[1], key[2] + 1.0  # half way between light and viewer
     length = np.sqrt(hx * hx + hy * hy + hz * hz)
@@ -269,6 +273,53 @@ def _shade(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
+def deform_and_pose(
+    rest: Float32,
+    moving: NDArray[np.int64],
+    motion: Float32,
+    expression: Float32,
+    follow: Float32,
+    head: Float32,
+    head_shift: Float32,
+    chest: Float32,
+    chest_shift: Float32,
+    work: Float32,
+    out: Float32,
+) -> None:
+    """Vertices of one frame: rest + expression · motion, then a blend of two rigid motions (linear blend
+    skinning).
+
+    Written out instead of left to a matrix product, whose threads would fight with the other processes.
+
+    Args:
+        rest: (n, 3).
+        moving: (m,) vertices that the expression moves; motion: (k, 3 m) by coefficient.
+        expression: (k,).
+        follow: (n,) share of the head's motion, the rest is the chest's.
+        head, chest: (3, 3) rotations R, applied as R v; head_shift, chest_shift: (3,).
+        work: (3 m,) scratch.
+        out: (n, 3) result.
+    """
+    work[:] = 0.0
+    for k in range(motion.shape[0]):
+        amount = expression[k]
+        for i in range(motion.shape[1]):
+            work[i] += amount * motion[k, i]
+    out[:] = rest
+    for j in range(moving.shape[0]):
+        i = moving[j]
+        for c in range(3):
+            out[i, c] += work[3 * j + c]
+    for i in range(out.shape[0]):
+        x, y, z = out[i, 0], out[i, 1], out[i, 2]
+        share = follow[i]
+        for c in range(3):
+            with_head = head[c, 0] * x + head[c, 1] * y + head[c, 2] * z + head_shift[c]
+            with_chest = chest[c, 0] * x + chest[c, 1] * y + chest[c, 2] * z + chest_shift[c]
+            out[i, c] = with_chest + share * (with_head - with_chest)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _to_screen(
     points: Float32, focal: float, distance: float, size: int, samples: int, screen: Float32
 ) -> None:
@@ -333,7 +384,8 @@ class Scene:
         material: (m,) uint8, one of ``SKIN`` … ``CLOTH``; hair and cloth are drawn from both sides.
         colour: (n, 3) float32 albedo.
         occlusion: (n,) float32 share of the surrounding light that arrives.
-        cutout: (n,) float32 coverage; below 1 the green channel of the texture decides where the surface ends.
+        cutout: (n,) float32 coverage; below 1 the green channel of the texture decides where the surface
+            ends.
         uv: (n, 2) float32 place in the texture, in texels.
         texture: (height, width, 3) uint8 detail that multiplies the albedo; 128 leaves it as it is.
     """

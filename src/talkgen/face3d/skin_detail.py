@@ -1,4 +1,5 @@
-"""What is too fine for vertices: brows hair by hair, pores, freckles, stubble, beard, lines, lip creases, nostrils."""
+"""What is too fine for vertices: brows hair by hair, pores, freckles, stubble, beard, lines, lip creases,
+nostrils."""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def paint_detail(detail: SkinDetail, size: int) -> Array:
                 3,
             )
         out *= 1 - dots[..., None] * np.array((0.14, 0.22, 0.26))
-    jaw = np.maximum(bump(x, y, 0, -0.80, 0.36, 0.17), both(x, y, 0.52, -0.42, 0.13, 0.27))
+    jaw = np.maximum(bump(x, y, 0, -0.80, 0.36, 0.17), both(x, y, 0.56, -0.40, 0.10, 0.24))
+    jaw = np.maximum(jaw, both(x, y, 0.40, -0.66, 0.15, 0.13))
     jaw = np.clip(1.5 * np.maximum(jaw, 0.95 * bump(x, y, 0, -0.365, 0.18, 0.035)), 0, 1)
     jaw *= 1 - np.clip(1.6 * bump(x, y, 0, -0.485, 0.20, 0.062), 0, 1)
     jaw *= shape.smoothstep(y, -1.3, -1.0)

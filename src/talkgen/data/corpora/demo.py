@@ -7,8 +7,8 @@ Layout::
     <out>/videos/<clip>.mp4         25 fps, H.264, speech as AAC
     <out>/truth/<clip>.npz          see `FrameTruth`
 
-A clip whose ``swap_of`` is set is a perfect face swap: performance, pose, light, hair, clothes and room of the clip that
-it names (the target), with the face of another identity (the source).
+A clip whose ``swap_of`` is set is a perfect face swap: performance, pose, light, hair, clothes and room of
+the clip that it names (the target), with the face of another identity (the source).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, fields
 from functools import partial
@@ -104,7 +104,7 @@ def utter(plan: ClipPlan, settings: DemoSettings) -> tuple[NDArray[np.float32], 
     samples = round(settings.seconds * FPS) * SAMPLE_RATE // FPS
     waveform = (random.normal(size=samples) * 3e-4).astype(np.float32)  # the room is never quite silent
     end = samples / SAMPLE_RATE
-    at = float(random.uniform(0.15, 0.40))
+    at = float(random.uniform(0.15, 0.40)) if plan.lead_seconds is None else plan.lead_seconds
     phonemes = [Phoneme(SILENCE, 0.0, at)]
     for sentence in plan.sentences:
         if at >= end - 0.2:
@@ -115,7 +115,9 @@ def utter(plan: ClipPlan, settings: DemoSettings) -> tuple[NDArray[np.float32], 
         waveform[first : first + len(piece)] += piece
         for item in speech.phonemes:
             if at + item.start_seconds < end:
-                phonemes.append(Phoneme(item.symbol, at + item.start_seconds, min(at + item.end_seconds, end)))
+                phonemes.append(
+                    Phoneme(item.symbol, at + item.start_seconds, min(at + item.end_seconds, end))
+                )
         pause = float(random.uniform(0.20, 0.50))
         at = phonemes[-1].end_seconds
         if at < end:
@@ -133,7 +135,9 @@ def make_take(plan: ClipPlan, settings: DemoSettings) -> Take:
     model = build_head()
     frames = round(settings.seconds * FPS)
     waveform, phonemes = utter(plan, settings)
-    performance = perform(phonemes, waveform, SAMPLE_RATE, frames, [settings.seed, 6, plan.performer, plan.take])
+    performance = perform(
+        phonemes, waveform, SAMPLE_RATE, frames, [settings.seed, 6, plan.performer, plan.take]
+    )
     face = cast(settings, plan.face)
     skull = None if plan.face == plan.performer else cast(settings, plan.performer)
     styling = style(settings, plan.performer, plan.take)
@@ -141,7 +145,10 @@ def make_take(plan: ClipPlan, settings: DemoSettings) -> Take:
     expressions = model.generators_to_coefficients(performance.generators)
     still = model.landmarks68(face.identity, expressions)
     across = np.linalg.norm(still[:, (36, 42)] - still[:, (39, 45)], axis=-1)
-    upper, lower = 0.5 * (still[:, (37, 43)] + still[:, (38, 44)]), 0.5 * (still[:, (41, 47)] + still[:, (40, 46)])
+    upper, lower = (
+        0.5 * (still[:, (37, 43)] + still[:, (38, 44)]),
+        0.5 * (still[:, (41, 47)] + still[:, (40, 46)]),
+    )
     pose = performance.pose
     coefficients = Coefficients(
         identity=np.tile(face.identity, (frames, 1)),
@@ -182,25 +189,43 @@ def raw_clip(plan: ClipPlan) -> RawClip:
     )
 
 
+def write_video(
+    waveform: NDArray[np.float32], takes: Sequence[Take], file: Path, settings: DemoSettings
+) -> None:
+    """Draw takes one after the other into a video with a sound track."""
+    size = settings.size_pixels
+    with VideoWriter(
+        file,
+        FPS,
+        size,
+        size,
+        crf=settings.crf,
+        audio=(waveform, SAMPLE_RATE),
+        preset="veryfast",
+        synthetic=True,
+    ) as writer:
+        for take in takes:
+            for index in range(len(take.expressions)):
+                writer.write(take.frame(index))
+
+
 def make_clip(plan: ClipPlan, settings: DemoSettings, out: Path) -> str:
-    """Write video and truth of one clip, unless both are there; the truth is written last. Returns the clip's id."""
+    """Write video and truth of one clip, unless both are there; the truth is written last. Returns the
+    clip's id."""
     video, truth = out / "videos" / f"{plan.id}.mp4", out / "truth" / f"{plan.id}.npz"
     if video.exists() and truth.exists():
         return plan.id
     take = make_take(plan, settings)
-    size = settings.size_pixels
-    with VideoWriter(
-        video, FPS, size, size, crf=settings.crf, audio=(take.waveform, SAMPLE_RATE), preset="veryfast", synthetic=True
-    ) as writer:
-        for index in range(len(take.expressions)):
-            writer.write(take.frame(index))
+    write_video(take.waveform, [take], video, settings)
     partial_file = truth.with_name(f".{truth.stem}.{os.getpid()}.partial.npz")
     np.savez(partial_file, **{item.name: getattr(take.truth, item.name) for item in fields(FrameTruth)})
     partial_file.replace(truth)
     return plan.id
 
 
-def generate_demo(out: str | Path, settings: DemoSettings | None = None, workers: int | None = None, progress: bool = True) -> list[RawClip]:
+def generate_demo(
+    out: str | Path, settings: DemoSettings | None = None, workers: int | None = None, progress: bool = True
+) -> list[RawClip]:
     """Make the demo corpus, or what is missing of it.
 
     Args:
@@ -221,15 +246,22 @@ def generate_demo(out: str | Path, settings: DemoSettings | None = None, workers
         (out / folder).mkdir(parents=True, exist_ok=True)
     _claim(out, settings)
     plans = plan_clips(settings)
-    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1
+    workers = workers or os.cpu_count() or 1
     with tqdm(total=len(plans), desc="demo corpus", unit="clip", disable=not progress) as bar:
-        _run(partial(make_clip, settings=settings, out=out), plans, min(workers, len(plans)), lambda: bar.update(1))
+        _run(
+            partial(make_clip, settings=settings, out=out),
+            plans,
+            min(workers, len(plans)),
+            lambda: bar.update(1),
+        )
     clips = [raw_clip(plan) for plan in plans]
     _write(out / LISTING, "".join(to_json(clip) + "\n" for clip in clips))
     return clips
 
 
-def _run(work: Callable[[ClipPlan], str], plans: list[ClipPlan], workers: int, done: Callable[[], object]) -> None:
+def _run(
+    work: Callable[[ClipPlan], str], plans: list[ClipPlan], workers: int, done: Callable[[], object]
+) -> None:
     """Apply ``work`` to all plans, in this process or in several."""
     if workers <= 1:
         for plan in plans:
@@ -252,7 +284,10 @@ def _claim(out: Path, settings: DemoSettings) -> None:
         except ValueError as error:
             raise FileError(file, "is not JSON; delete the folder and make the corpus again") from error
         if there != settings.as_dict():
-            raise FileError(file, f"this folder holds a demo corpus of other settings ({there}); choose another folder or delete it")
+            raise FileError(
+                file,
+                f"this folder holds a demo corpus of other settings ({there}); choose another folder or delete it",
+            )
     else:
         _write(file, json.dumps(settings.as_dict(), indent=1) + "\n")
 
@@ -275,8 +310,17 @@ def find_clips(source: str | Path) -> list[RawClip]:
     """
     listing = Path(source) / LISTING
     if not listing.is_file():
-        raise FileError(listing, "is missing: this is no finished demo corpus; make one with `talkgen prepare corpus=demo`")
+        raise FileError(
+            listing,
+            "is missing: this is no finished demo corpus; make one with `talkgen prepare corpus=demo`",
+        )
     try:
-        return [from_json(line, RawClip) for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [
+            from_json(line, RawClip)
+            for line in listing.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        ]
     except ValueError as error:
-        raise FileError(listing, f"cannot be read ({error}); delete it and run `talkgen prepare corpus=demo` again") from error
+        raise FileError(
+            listing, f"cannot be read ({error}); delete it and run `talkgen prepare corpus=demo` again"
+        ) from error

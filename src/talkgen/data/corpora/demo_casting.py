@@ -1,13 +1,13 @@
 """Who plays in the demo corpus, what they say, and which clips are held out.
 
-Identities, voices and sentences of the test split occur in no other split; validation holds sentences of its own,
-spoken by people of the training split when there are few, by a person of its own otherwise. English and Mandarin are
-in every split that has at least two clips.
+Identities, voices and sentences of the test split occur in no other split; validation holds sentences of
+its own, spoken by people of the training split when there are few, by a person of its own otherwise.
+English and Mandarin are in every split that has at least two clips.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,15 @@ from talkgen.face3d.skin_detail import SkinDetail
 LANGUAGES = ("en", "zh")
 HELD_OUT_VOICES = 4
 """The last of `talkgen.audio.speech.voices` are spoken by test identities only."""
-_HAIR = ((0.055, 0.043, 0.040), (0.14, 0.085, 0.055), (0.26, 0.16, 0.09), (0.42, 0.29, 0.16), (0.60, 0.49, 0.32), (0.33, 0.14, 0.07), (0.45, 0.44, 0.43))
+_HAIR = (
+    (0.055, 0.043, 0.040),
+    (0.14, 0.085, 0.055),
+    (0.26, 0.16, 0.09),
+    (0.42, 0.29, 0.16),
+    (0.60, 0.49, 0.32),
+    (0.33, 0.14, 0.07),
+    (0.45, 0.44, 0.43),
+)
 _SHORT_CUTS = ("crop", "short", "quiff", "buzz", "short", "afro", "bald", "crop")
 _LONG_CUTS = ("bob", "long", "wavy", "tied", "fringe", "long", "afro", "bob")
 
@@ -82,6 +90,7 @@ class ClipPlan:
         voice: who speaks.
         sentences: what is said, in order, as far as the time allows.
         swap_of: id of the clip with the performer's own face, for swaps.
+        lead_seconds: silence before the first sentence; None for a random one.
     """
 
     id: str
@@ -93,10 +102,12 @@ class ClipPlan:
     voice: Voice
     sentences: tuple[str, ...]
     swap_of: str | None = None
+    lead_seconds: float | None = None
 
 
 def split_of_identity(settings: DemoSettings, identity: int) -> str:
-    """Split in which an identity appears: the last sixth are for testing, one before them for validation if there are six."""
+    """Split in which an identity appears: the last sixth are for testing, one before them for validation if
+    there are six."""
     held_out = max(1, settings.identities // 6)
     if identity >= settings.identities - held_out:
         return "test"
@@ -106,7 +117,8 @@ def split_of_identity(settings: DemoSettings, identity: int) -> str:
 
 
 def split_of_sentence(index: int) -> str:
-    """Split in which the sentence of this number is said: of seven, one is for validation, two are for testing."""
+    """Split in which the sentence of this number is said: of seven, one is for validation, two are for
+    testing."""
     return ("train", "train", "test", "train", "val", "train", "test")[index % 7]
 
 
@@ -120,48 +132,48 @@ def voice_of_identity(settings: DemoSettings, identity: int) -> Voice:
     return free[identity % len(free)]
 
 
+def plan_take(
+    settings: DemoSettings, identity: int, take: int, language: str | None = None, split: str | None = None
+) -> ClipPlan:
+    """One clip of an identity as itself, in a language (None: they alternate) and a split (None: its own)."""
+    split = split or split_of_identity(settings, identity)
+    language = language or LANGUAGES[(identity + take) % 2]
+    allowed = [text for i, text in enumerate(SENTENCES[language]) if split_of_sentence(i) == split]
+    order = np.random.default_rng([settings.seed, 1, identity, take]).permutation(len(allowed))
+    return ClipPlan(
+        id=f"id{identity:03d}_{take:02d}_{language}",
+        split=split,
+        performer=identity,
+        face=identity,
+        take=take,
+        language=language,
+        voice=voice_of_identity(settings, identity),
+        sentences=tuple(allowed[i] for i in order[: max(2, int(settings.seconds / 1.5) + 1)]),
+    )
+
+
 def plan_clips(settings: DemoSettings) -> list[ClipPlan]:
-    """All clips of the corpus, in the order of the listing: each identity's own clips, then the swaps."""
+    """All clips of the corpus, in the order of the listing: everyone's own clips, then the swaps.
+
+    A swap takes its face from the same side of the wall between testing and the rest. Where only one identity is
+    held out, its target's face has to come from training (a known face in testing harms nothing; a test face
+    never appears in training).
+    """
     own, swaps = [], []
-    for identity in range(settings.identities):
-        split = split_of_identity(settings, identity)
-        mates = [i for i in range(settings.identities) if i != identity and (split_of_identity(settings, i) == "test") == (split == "test")]
+    everyone = range(settings.identities)
+    tested = [split_of_identity(settings, i) == "test" for i in everyone]
+    for identity in everyone:
+        mates = [i for i in everyone if i != identity and tested[i] == tested[identity]]
+        if not mates and tested[identity]:
+            mates = [i for i in everyone if i != identity]
         for take in range(settings.clips_per_identity):
-            # where there is no validation identity, the last take of the first training identity is for validation
-            takes_val = settings.identities < 6 and settings.clips_per_identity > 1 and identity == 0 and take == settings.clips_per_identity - 1
-            clip_split = "val" if takes_val else split
-            language = LANGUAGES[(identity + take) % 2]
-            allowed = [text for i, text in enumerate(SENTENCES[language]) if split_of_sentence(i) == clip_split]
-            order = np.random.default_rng([settings.seed, 1, identity, take]).permutation(len(allowed))
-            plan = ClipPlan(
-                id=f"id{identity:03d}_{take:02d}_{language}",
-                split=clip_split,
-                performer=identity,
-                face=identity,
-                take=take,
-                language=language,
-                voice=voice_of_identity(settings, identity),
-                sentences=tuple(allowed[i] for i in order[: max(2, int(settings.seconds / 1.5) + 1)]),
-            )
+            # with few people none is left for validation alone: the last take of the first one is
+            lent = settings.identities < 6 and identity == 0 and 0 < take == settings.clips_per_identity - 1
+            plan = plan_take(settings, identity, take, split="val" if lent else None)
             own.append(plan)
-            if take < settings.swaps_per_identity and not takes_val:
-                # the only test identity must take its face from a training one, which is then seen in testing
-                # (never the other way round)
-                pool = mates or [i for i in range(settings.identities) if i != identity]
-                face = pool[(identity + take) % len(pool)]
-                swaps.append(
-                    ClipPlan(
-                        id=f"{plan.id}_face{face:03d}",
-                        split=plan.split,
-                        performer=identity,
-                        face=face,
-                        take=take,
-                        language=language,
-                        voice=plan.voice,
-                        sentences=plan.sentences,
-                        swap_of=plan.id,
-                    )
-                )
+            if mates and take < settings.swaps_per_identity and not lent:
+                face = mates[(identity + take) % len(mates)]
+                swaps.append(replace(plan, id=f"{plan.id}_face{face:03d}", face=face, swap_of=plan.id))
     return own + swaps
 
 
@@ -211,8 +223,9 @@ def style(settings: DemoSettings, identity: int, take: int) -> Styling:
     strength = random.uniform(0.48, 0.68)
     gamma = gamma_of_lights(
         np.stack([key, fill]),
-        np.array([(1.0 + warmth, 1.0, 1.0 - warmth), (1.0 - warmth, 1.0, 1.0 + warmth)]) * ((strength,), (random.uniform(0.12, 0.30),)),
-        np.full(3, random.uniform(0.38, 0.50)),
+        np.array([(1.0 + warmth, 1.0, 1.0 - warmth), (1.0 - warmth, 1.0, 1.0 + warmth)])
+        * ((strength,), (random.uniform(0.12, 0.30),)),
+        np.full(3, random.uniform(0.42, 0.54)),
     )
 
     def fabric(dark: float, light: float) -> tuple[float, float, float]:

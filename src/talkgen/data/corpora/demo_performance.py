@@ -1,11 +1,13 @@
-"""From speech to motion: mouth shapes that overlap, blinks, glances, brows, nods and breath, for the demo corpus.
+"""From speech to motion: mouth shapes that overlap, blinks, glances, brows, nods and breath, for the demo
+corpus.
 
 The lips follow the phonemes by dominance functions (Cohen & Massaro 1993, "Modeling coarticulation in synthetic
 visual speech"): every sound pulls towards its own shape with a strength that rises before and falls after it, so
-a rounded vowel is seen already in the consonant before it. Two things are exact: p, b and m close the lips in at
-least one frame, and f and v bring the lower lip to the teeth.
+a rounded vowel is seen already in the consonant before it. Two things are exact: p, b and m close the lips
+in at least one frame, and f and v bring the lower lip to the teeth.
 
-Frame ``i`` shows the face at ``(i + 0.5) / fps`` seconds of the sound, the middle of the time it is on the screen.
+Frame ``i`` shows the face at ``(i + 0.5) / fps`` seconds of the sound, the middle of the time it is on the
+screen.
 """
 
 from __future__ import annotations
@@ -46,12 +48,12 @@ _SHAPES: dict[str, dict[str, float]] = {
     "rhotic": {"jaw_open": 0.22, "pucker": 0.40, "funnel": 0.20},
     "back": {"jaw_open": 0.30},
     "rounded_close": {"jaw_open": 0.16, "pucker": 0.95, "funnel": 0.10},
-    "rounded_mid": {"jaw_open": 0.46, "pucker": 0.60, "funnel": 0.25},
+    "rounded_mid": {"jaw_open": 0.42, "pucker": 0.60, "funnel": 0.25},
     "rounded_front": {"jaw_open": 0.15, "pucker": 0.75, "funnel": 0.20},
-    "open": {"jaw_open": 0.95, "lower_depress": 0.15},
-    "open_spread": {"jaw_open": 0.75, "wide": 0.50, "lower_depress": 0.20, "upper_raise": 0.15},
-    "mid_spread": {"jaw_open": 0.48, "wide": 0.45, "lower_depress": 0.15},
-    "neutral": {"jaw_open": 0.38},
+    "open": {"jaw_open": 0.74, "lower_depress": 0.15},
+    "open_spread": {"jaw_open": 0.60, "wide": 0.50, "lower_depress": 0.20, "upper_raise": 0.15},
+    "mid_spread": {"jaw_open": 0.40, "wide": 0.45, "lower_depress": 0.15},
+    "neutral": {"jaw_open": 0.32},
     "spread": {"jaw_open": 0.22, "wide": 0.85, "lower_depress": 0.25, "upper_raise": 0.12},
 }
 _TARGETS = np.array([[_SHAPES[viseme.name].get(name, 0.0) for name in LIP_GENERATORS] for viseme in VISEMES])
