@@ -84,7 +84,7 @@ def paint_backdrop(kind: str, size: int, seed: int) -> NDArray[np.float32]:
             )
         block(0.0, 0.82, 1.0, 1.0, np.clip(other * 0.7, 0, 1))
         blur = 2.2
-    picture = cv2.GaussianBlur(picture, (0, 0), blur)
+    picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), blur), dtype=np.float32)
     grain = cv2.GaussianBlur(random.normal(size=(side, side)).astype(np.float32), (0, 0), 1.0)[..., None]
     picture = (
         picture * (1 - 0.18 * ((ramp[:, None] - 0.5) ** 2 + (ramp[None, :] - 0.5) ** 2)[..., None] * 2)

@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 STYLES = ("tee", "sweater", "suit", "shirt", "hoodie", "striped")
 LEFT, TOP, SPAN = -2.1, -1.1, 4.2
-"""The front is painted on the square x in [-2.1, 2.1], y in [-5.3, -1.1] (only the upper part is ever seen)."""
+"""The front is painted on the square x in [-2.1, 2.1], y in [-5.3, -1.1]; its upper part is what is seen."""
 
 # y, half width, front z, back z
 _BUST = np.array(
@@ -48,6 +48,7 @@ def bust_mesh(collar: float = 0.0, breadth: float = 1.0) -> dict[str, NDArray]:
         + collar * np.clip(1 - s, 0, 1)[:, None]
     )
     points = np.stack([x, height * np.ones_like(x), z], -1)
+    lift = (0.0, 0.06, 0.0)
     r, c = np.meshgrid(np.arange(rows - 1), np.arange(columns - 1), indexing="ij")
     a = (r * columns + c).ravel()
     triangles = np.concatenate(
@@ -56,7 +57,7 @@ def bust_mesh(collar: float = 0.0, breadth: float = 1.0) -> dict[str, NDArray]:
     uv = np.stack([(x - LEFT) / SPAN, (TOP - points[..., 1]) / SPAN], -1)
     shade = (0.62 + 0.38 * np.clip(s / 3.5, 0, 1))[:, None] * np.ones_like(x)
     return {
-        "vertices": points.reshape(-1, 3),
+        "vertices": (points + lift).reshape(-1, 3),
         "triangles": triangles,
         "uv": np.clip(uv, 0, 1).reshape(-1, 2),
         "occlusion": shade.ravel(),

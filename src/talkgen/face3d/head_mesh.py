@@ -35,6 +35,7 @@ class HeadMesh:
 
     Attributes:
         vertices: (n, 3) decimetres.
+        sculpted: (n, 3), the same before `head_shape.settle`: the places by which features are named.
         triangles: (m, 3) int64, counter-clockwise seen from outside.
         part: (n,) index into ``PARTS``.
         plane: (n, 2) for skin: x and height at which the vertex lies on the bare head; for others their x
@@ -54,6 +55,7 @@ class HeadMesh:
     """
 
     vertices: Array
+    sculpted: Array
     triangles: Index
     part: Index
     plane: Array
@@ -116,7 +118,7 @@ def _eye_rings() -> tuple[Array, Array, Index, Array, Index]:
         bare = shape.surface(shape.angle_of(plane[:, 0], plane[:, 1]), plane[:, 1])
         lifted = bare.copy()
         lifted[:, :2] = plane
-        radius = shape.EYE_RADIUS + (0.013, 0.020, 0.020, 0.02, 0.02)[k]
+        radius = shape.EYE_RADIUS + (0.015, 0.021, 0.021, 0.02, 0.02)[k]
         ball = cz + np.sqrt(np.maximum(radius**2 - ((plane - (cx, cy)) ** 2).sum(1), 0.004))
         blend = (0.0, 0.03, 0.22, 0.62, 0.92)[k]
         lifted[:, 2] = ball * (1 - blend) + bare[:, 2] * blend
@@ -372,7 +374,7 @@ def _teeth(upper: bool) -> tuple[Array, Index]:
         if upper:
             y = shape.MOUTH_HEIGHT + 0.095 - share * (0.098 - 0.02 * (np.abs(x) / reach) ** 2)
         else:
-            y = shape.MOUTH_HEIGHT - 0.125 + share * 0.085
+            y = np.full(columns, shape.MOUTH_HEIGHT - 0.125 + share * 0.085)
         bulge = 0.010 * np.sin(np.pi * (0.2 + 0.7 * share))
         gap = np.where(np.arange(columns) % 4 == 0, -0.006, 0.0)
         z = front - 2.6 * np.abs(x) ** 2.2 + bulge + gap
@@ -419,7 +421,7 @@ def _mouth_bag() -> tuple[Array, Index]:
 def _ear() -> tuple[Array, Index]:
     """The left ear: rings from the rim to the canal with helix, antihelix and lobe."""
     rows, columns = 8, 20
-    s, t = np.meshgrid(np.linspace(0, 1, rows), 2 * np.pi * np.arange(columns) / columns, indexing="ij")
+    t = np.tile(2 * np.pi * np.arange(columns) / columns, (rows, 1))
     radius = np.array([0.80, 1.0, 0.93, 0.80, 0.66, 0.50, 0.34, 0.0])[:, None] * np.ones_like(t)
     across = 0.165 * (1 + 0.18 * np.sin(t)) * np.cos(t)
     along = 0.31 * np.sin(t) * (1 - 0.06 * np.cos(t))
@@ -570,9 +572,11 @@ def head_mesh() -> HeadMesh:
             )
         )
     n = len(skin["vertices"])
-    vertices, triangles, part = [skin["vertices"]], [skin["triangles"]], [np.zeros(n, dtype=np.int64)]
+    vertices: list[NDArray] = [skin["vertices"]]
+    faces_of: list[NDArray] = [skin["triangles"]]
+    part: list[NDArray] = [np.zeros(n, dtype=np.int64)]
     for name, points, faces in parts:
-        triangles.append(faces + sum(len(v) for v in vertices))
+        faces_of.append(faces + sum(len(v) for v in vertices))
         vertices.append(points)
         part.append(np.full(len(points), PARTS.index(name)))
     every = np.concatenate(vertices)
@@ -590,8 +594,9 @@ def head_mesh() -> HeadMesh:
         mirror[ids] = ids[np.argmin(distance, axis=0)]
     landmarks, loops = _landmarks(skin["vertices"], skin["plane"], skin["angle"], skin)
     return HeadMesh(
-        vertices=every,
-        triangles=np.concatenate(triangles),
+        vertices=shape.settle(every),
+        sculpted=every,
+        triangles=np.concatenate(faces_of),
         part=np.concatenate(part),
         plane=np.concatenate([skin["plane"], every[n:, :2]]),
         angle=np.concatenate([skin["angle"], np.arctan2(every[n:, 0], every[n:, 2])]),

@@ -51,8 +51,13 @@ BROW_GENERATORS = (
     "brow_down_right",
     "brow_knit",
 )
-OTHER_GENERATORS = ("nose_wrinkle", "nostril_flare", "cheek_puff", "cheek_raise", "chin_raise") + tuple(
-    f"soft_{i:02d}" for i in range(29)
+OTHER_GENERATORS = (
+    "nose_wrinkle",
+    "nostril_flare",
+    "cheek_puff",
+    "cheek_raise",
+    "chin_raise",
+    *(f"soft_{i:02d}" for i in range(29)),
 )
 GENERATORS = LIP_GENERATORS + EYE_GENERATORS + BROW_GENERATORS + OTHER_GENERATORS
 
@@ -110,7 +115,7 @@ class _Fields:
         weight = weight * shape.smoothstep(self.z, -0.1, 0.25) * self.skin
         weight = np.where(mesh.of("teeth_lower"), 1.0, weight)
         weight = np.where(mesh.of("tongue"), 0.92, weight)
-        bag = shape.smoothstep(mesh.vertices[:, 1], shape.MOUTH_HEIGHT + 0.10, shape.MOUTH_HEIGHT - 0.15)
+        bag = shape.smoothstep(mesh.sculpted[:, 1], shape.MOUTH_HEIGHT + 0.10, shape.MOUTH_HEIGHT - 0.15)
         return np.where(mesh.of("mouth_bag"), bag, weight)
 
 
@@ -187,7 +192,7 @@ def _eyes(f: _Fields) -> dict[str, Array]:
     around = (mesh.ring >= 0) & (mesh.ring < 10) & left
     ids = np.flatnonzero(around)
     rim = np.flatnonzero(around & (mesh.ring == 0))
-    # the rings have the same columns, so the rim vertex of a ring vertex is the one with the same rank in its ring
+    # the rings have the same columns: the rim vertex of a ring vertex has the same rank in its ring
     columns = len(rim)
     rim_of = np.empty(n, dtype=np.int64)
     for k in range(5):
@@ -206,7 +211,7 @@ def _eyes(f: _Fields) -> dict[str, Array]:
         start = mesh.vertices[ids]
         end = start + gap[rim_of[ids]] * share[:, None]
         ring = mesh.ring[ids]
-        radius = shape.EYE_RADIUS + np.array([0.013, 0.020, 0.022, 0.022, 0.022])[ring]
+        radius = shape.EYE_RADIUS + np.array([0.016, 0.022, 0.023, 0.022, 0.022])[ring]
         hold = np.array([1.0, 0.97, 0.80, 0.40, 0.10])[ring]
         field[ids, :2] = (end - start)[:, :2]
         field[ids, 2] = (on_ball(end, radius) - on_ball(start, radius)) * hold

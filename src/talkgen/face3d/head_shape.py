@@ -5,10 +5,11 @@ Everything here is our own sculpture: a table of horizontal sections (width, dep
 that stands before the neck, and Gaussian bumps for nose, brows, cheeks and chin. Proportions follow common
 anthropometry (pupils 64 mm apart, mouth 50 mm wide, face 150 mm broad).
 
-Coordinates: x to the subject's left (right of the picture), y up, z towards the camera; the eyes are at y = 0.35,
-the mouth at y = -0.47, the chin at y = -0.92, the ears in the plane z = 0. The surface is laid out on a plane
-``(angle, height)``: ``angle`` runs around the vertical axis (0 = nose, ±π = nape), ``height`` equals y on the face
-and continues over the crown and under the chin.
+Coordinates: x to the subject's left (right of the picture), y up, z towards the camera; the eyes are at
+y = 0.35, the mouth at y = -0.47 and the chin at y = -0.92 (before `settle` lifts them a little), the
+ears in the plane z = 0. The surface is laid out on a plane ``(angle, height)``: ``angle`` runs around the
+vertical axis (0 = nose, ±π = nape), ``height`` equals y on the face and continues over the crown and under
+the chin.
 """
 
 from __future__ import annotations
@@ -78,6 +79,19 @@ _NOSE = np.array(
     ]
 )
 _NOSE_RIDGE = PchipInterpolator(_NOSE[:, 0], _NOSE[:, 1:])
+
+
+# Sculpted height → height in space: nose and mouth sit a little higher than they were sculpted
+_SETTLED = PchipInterpolator(
+    [-1.75, -0.95, -0.475, -0.11, 0.22, 0.60, 2.00], [-1.67, -0.872, -0.412, -0.055, 0.22, 0.60, 2.00]
+)
+
+
+def settle(points: Array) -> Array:
+    """Shorten the middle of the face below the eyes; x and z stay."""
+    out = points.copy()
+    out[..., 1] = _SETTLED(points[..., 1])
+    return out
 
 
 def bump(x: Array, y: Array, x0: float, y0: float, sx: float, sy: float) -> Array:

@@ -112,7 +112,7 @@ def _traits(p: Array) -> dict[str, Array]:
 def shape_basis(mesh: HeadMesh, seed: int) -> Array:
     """Orthogonal identity directions, (80, n, 3), each scaled to one standard deviation, in falling order."""
     random = np.random.default_rng(seed)
-    p = mesh.vertices
+    p = mesh.sculpted
     fields = list(_traits(p).values())
     # what remains: soft individual relief over the whole head, even left to right but for a tenth
     cloud = p[mesh.of("skin")]
@@ -264,7 +264,7 @@ def albedo_basis(mesh: HeadMesh, seed: int) -> Array:
 
 
 def occlusion(mesh: HeadMesh) -> Array:
-    """Share of the surrounding light that reaches each vertex, (n,) in (0, 1]: our baked ambient occlusion."""
+    """Share of the surrounding light that reaches each vertex, (n,) in (0, 1]: baked ambient occlusion."""
     x, y = mesh.plane.T
     z = mesh.vertices[:, 2]
     front = shape.smoothstep(z, 0.2, 0.6)

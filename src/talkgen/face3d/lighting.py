@@ -77,7 +77,7 @@ def gamma_of_lights(
 def key_direction(gamma: NDArray[np.floating]) -> NDArray[np.float32]:
     """Unit direction towards the strongest light, from the linear bands; straight ahead for an even light."""
     bands = np.asarray(gamma, dtype=np.float64).reshape(3, 9).mean(0)
-    direction = np.array([-bands[3], -bands[1], bands[2]]) + (0.0, 0.0, 1e-3)
+    direction = np.array([-bands[3], -bands[1], bands[2] + 1e-3])
     return (direction / np.linalg.norm(direction)).astype(np.float32)
 
 

@@ -4,6 +4,7 @@ nostrils."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -47,8 +48,9 @@ def texture_place(mesh: HeadMesh) -> Array:
     return np.where(mesh.of("skin")[:, None], place, 0.0)
 
 
+@lru_cache(maxsize=4)
 def paint_detail(detail: SkinDetail, size: int) -> Array:
-    """The multiplier of the skin's albedo, (size, size, 3) around 1."""
+    """The multiplier of the skin's albedo, (size, size, 3) around 1; kept, so do not write into it."""
     random = np.random.default_rng(detail.seed)
     side = 2 * size
     axis = LOW + (np.arange(side) + 0.5) * SPAN / side
@@ -59,7 +61,11 @@ def paint_detail(detail: SkinDetail, size: int) -> Array:
         return round((px - LOW) * pixels * 8), round((-LOW - py) * pixels * 8)
 
     def soft(sigma: float) -> Array:
-        field = cv2.GaussianBlur(random.normal(size=(side, side)), (0, 0), sigma * pixels)
+        """Noise of unit variance, smooth over ``sigma`` decimetres; drawn coarsely, then enlarged."""
+        coarse = min(side, round(side * 2.0 / max(sigma * pixels, 2.0)))
+        field = cv2.GaussianBlur(random.normal(size=(coarse, coarse)), (0, 0), sigma * pixels * coarse / side)
+        if coarse < side:
+            field = cv2.resize(field, (side, side), interpolation=cv2.INTER_CUBIC)
         return field / field.std()
 
     out = np.ones((side, side, 3))
@@ -95,7 +101,7 @@ def paint_detail(detail: SkinDetail, size: int) -> Array:
         hole = np.zeros((side, side), np.float32)
         axes = (round(0.036 * pixels * 8), round(0.013 * pixels * 8))
         cv2.ellipse(hole, at(sign * 0.064, -0.266), axes, sign * 18, 0, 360, 1.0, -1, cv2.LINE_AA, 3)
-        hole = cv2.GaussianBlur(hole, (0, 0), 0.008 * pixels)
+        hole = np.asarray(cv2.GaussianBlur(hole, (0, 0), 0.008 * pixels), dtype=np.float32)
         out *= 1 - hole[..., None] * np.array((0.72, 0.80, 0.80))
 
     if detail.freckles > 0:
@@ -158,7 +164,7 @@ def paint_detail(detail: SkinDetail, size: int) -> Array:
                     cv2.LINE_AA,
                     3,
                 )
-        wrinkle = cv2.GaussianBlur(wrinkle, (0, 0), 0.012 * pixels)
+        wrinkle = np.asarray(cv2.GaussianBlur(wrinkle, (0, 0), 0.012 * pixels), dtype=np.float32)
         out *= 1 - (0.55 * detail.lines * wrinkle)[..., None] * np.array((0.8, 1.0, 1.0))
     if detail.makeup > 0:
         shadow = both(x, y, 0.34, 0.425, 0.13, 0.030)
@@ -169,7 +175,7 @@ def paint_detail(detail: SkinDetail, size: int) -> Array:
         out *= 1 - (0.16 * detail.makeup * both(x, y, 0.42, -0.03, 0.13, 0.09))[..., None] * np.array(
             (0.0, 0.8, 0.6)
         )
-    small = cv2.resize(out, (size, size), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(out, (size, size), interpolation=cv2.INTER_AREA), dtype=np.float64)
     small[0, :] = small[-1, :] = 1.0
     small[:, 0] = small[:, -1] = 1.0
     return small

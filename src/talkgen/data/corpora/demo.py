@@ -268,7 +268,7 @@ def _run(
             work(plan)
             done()
         return
-    # a fresh interpreter a worker: a forked one would inherit the threads' locks of whatever the parent has loaded
+    # a fresh interpreter a worker: a forked one would inherit locked locks of the parent's threads
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(work, plan) for plan in plans]):
             future.result()
@@ -286,7 +286,7 @@ def _claim(out: Path, settings: DemoSettings) -> None:
         if there != settings.as_dict():
             raise FileError(
                 file,
-                f"this folder holds a demo corpus of other settings ({there}); choose another folder or delete it",
+                f"the demo corpus here has other settings ({there}); choose another folder or delete it",
             )
     else:
         _write(file, json.dumps(settings.as_dict(), indent=1) + "\n")

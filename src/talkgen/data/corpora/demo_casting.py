@@ -72,8 +72,8 @@ class DemoSettings:
         return asdict(self)
 
 
-TINY = DemoSettings(identities=2, clips_per_identity=2, swaps_per_identity=1, seconds=2.0, size_pixels=96)
-"""For tests: six clips in a few seconds."""
+TINY = DemoSettings(identities=3, clips_per_identity=2, swaps_per_identity=1, seconds=2.0, size_pixels=96)
+"""For tests: nine clips in a few seconds, every split in two languages but validation."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,9 @@ def plan_take(
 def plan_clips(settings: DemoSettings) -> list[ClipPlan]:
     """All clips of the corpus, in the order of the listing: everyone's own clips, then the swaps.
 
-    A swap takes its face from the same side of the wall between testing and the rest. Where only one identity is
-    held out, its target's face has to come from training (a known face in testing harms nothing; a test face
-    never appears in training).
+    A swap takes its face from the same side of the wall between testing and the rest. Where only one identity
+    is held out, its target's face has to come from training: a known face in testing harms nothing, and a
+    test face never appears in training.
     """
     own, swaps = [], []
     everyone = range(settings.identities)

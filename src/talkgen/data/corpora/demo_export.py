@@ -46,13 +46,15 @@ def export_demo(out: str | Path, layout: str, settings: DemoSettings | None = No
 
 
 def _hdtf(out: Path, settings: DemoSettings) -> list[Path]:
-    """Whole videos under ``videos``, and the lists that say where faces are; half of the people are radio guests."""
+    """Whole videos under ``videos``, and the lists that say where faces are; every second is from radio."""
     settings = replace(settings, seconds=float(max(round(settings.seconds), 1)))  # the lists count seconds
     seconds, size = int(settings.seconds), settings.size_pixels
     lists: dict[str, list[str]] = {}
     videos = []
     for identity in range(settings.identities):
-        subset, name = ("RD", f"Radio{identity + 1}") if identity % 2 else ("WDA", f"DemoSenator{_letter(identity)}0")
+        subset, name = (
+            ("RD", f"Radio{identity + 1}") if identity % 2 else ("WDA", f"DemoSenator{_letter(identity)}0")
+        )
         takes = [
             make_take(plan_take(settings, identity, take, language="en"), settings)
             for take in range(settings.clips_per_identity)
@@ -95,7 +97,7 @@ def _voxceleb2(out: Path, settings: DemoSettings) -> list[Path]:
 
 
 def _lrw(out: Path, settings: DemoSettings) -> list[Path]:
-    """``lipread_mp4/WORD/{train,val,test}/WORD_00001.mp4``: one word in the middle of 29 frames of 256 pixels."""
+    """``lipread_mp4/WORD/{train,val,test}/WORD_00001.mp4``: one word in the middle of 29 frames."""
     settings = replace(settings, size_pixels=256, seconds=LRW_FRAMES / FPS)
     videos = []
     for number, word in enumerate(LRW_WORDS[: max(settings.clips_per_identity, 1)]):

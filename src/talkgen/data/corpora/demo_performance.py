@@ -1,10 +1,10 @@
 """From speech to motion: mouth shapes that overlap, blinks, glances, brows, nods and breath, for the demo
 corpus.
 
-The lips follow the phonemes by dominance functions (Cohen & Massaro 1993, "Modeling coarticulation in synthetic
-visual speech"): every sound pulls towards its own shape with a strength that rises before and falls after it, so
-a rounded vowel is seen already in the consonant before it. Two things are exact: p, b and m close the lips
-in at least one frame, and f and v bring the lower lip to the teeth.
+The lips follow the phonemes by dominance functions (Cohen & Massaro 1993, "Modeling coarticulation in
+synthetic visual speech"): every sound pulls towards its own shape with a strength that rises before and falls
+after it, so a rounded vowel is seen already in the consonant before it. Two things are exact: p, b and m
+close the lips in at least one frame, and f and v bring the lower lip to the teeth.
 
 Frame ``i`` shows the face at ``(i + 0.5) / fps`` seconds of the sound, the middle of the time it is on the
 screen.
@@ -222,7 +222,7 @@ def _bump(times: Array, centre: float, rise: float, fall: float) -> Array:
 
 
 def blink_times(random: np.random.Generator, seconds: float, pauses: list[float]) -> list[float]:
-    """Moments at which the lids are closed: log-normal gaps (median 3 s), drawn towards pauses, some double."""
+    """Moments at which the lids are closed: log-normal gaps (median 3 s), drawn to pauses, some double."""
     moments: list[float] = []
     t = float(random.uniform(0.2, 3.0))
     while t < seconds - 0.1:
@@ -249,7 +249,7 @@ def _lids(random: np.random.Generator, times: Array, moments: list[float]) -> Ar
 
 
 def _gaze(random: np.random.Generator, times: Array) -> Array:
-    """Glances, (times, 2) yaw and pitch as shares of ``GAZE_ANGLE``: jumps of 50 ms between resting points."""
+    """Glances, (times, 2) yaw and pitch as shares of ``GAZE_ANGLE``: jumps between resting points."""
     track = np.zeros((len(times), 2))
     at, here = 0.0, np.zeros(2)
     while at < times[-1]:
