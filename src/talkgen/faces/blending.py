@@ -40,26 +40,30 @@ def paste_back(
     if crop.shape[:2] != mask.shape:
         raise ValueError(f"crop {crop.shape[:2]} and mask {mask.shape} differ in size")
     result = frame.copy()
+    region = cv2.boundingRect((mask > 0).astype(np.uint8))
+    left, top, columns, rows = (int(value) for value in region)
+    if columns == 0:
+        return result
+    # Only the part of the frame under the mask is touched; two pixels more on every side for interpolation.
     way_back = np.asarray(invert(matrix), np.float64)
-    # Only the part of the frame under the crop is touched; one pixel more on every side for interpolation.
-    rows, columns = mask.shape
-    corners = transform_points(way_back, [[0, 0], [columns, 0], [0, rows], [columns, rows]])
-    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, (width, height))
-    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 0, (width, height))
+    right, bottom = left + columns, top + rows
+    corners = transform_points(way_back, [[left, top], [right, top], [left, bottom], [right, bottom]])
+    x0, y0 = (int(v) for v in np.clip(np.floor(corners.min(0)) - 2, 0, (width, height)))
+    x1, y1 = (int(v) for v in np.clip(np.ceil(corners.max(0)) + 2, 0, (width, height)))
     if x1 <= x0 or y1 <= y0:
         return result
     way_back[:, 2] -= (x0, y0)
 
     weight = cv2.warpAffine(
-        np.asarray(mask, np.float32), way_back, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR
+        np.asarray(mask, np.float32), way_back, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR
     )
-    placed = warp(crop, way_back, int(x1 - x0), int(y1 - y0)).astype(np.float32)
-    under = frame[y0:y1, x0:x1].astype(np.float32)
+    placed = warp(crop, way_back, x1 - x0, y1 - y0)
+    under = result[y0:y1, x0:x1]
     if match_colour:
         rim = (weight > 0.02) & (weight < 0.98)
         if rim.any():
-            placed += under[rim].mean(0) - placed[rim].mean(0)
-    share = weight[..., None]
-    mixed = np.clip(np.rint(under + share * (placed - under)), 0, 255).astype(np.uint8)
-    result[y0:y1, x0:x1] = np.where(share > 0, mixed, frame[y0:y1, x0:x1])
+            tint = under[rim].mean(0) - placed[rim].mean(0)
+            placed = np.clip(np.rint(placed + tint), 0, 255).astype(np.uint8)
+    # OpenCV divides by the sum of the weights, 1 + 1e-5, and rounds: a pixel of weight 0 keeps its bits.
+    result[y0:y1, x0:x1] = cv2.blendLinear(placed, np.ascontiguousarray(under), weight, 1 - weight)
     return result

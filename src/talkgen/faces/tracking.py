@@ -86,7 +86,8 @@ def track_faces(
     less distance of keypoints), so that two faces that pass each other keep their tracks.
 
     Args:
-        detections: the faces of each frame, in order.
+        detections: the faces of each frame, in order; empty also for frames that the detector skipped, which
+            are then interpolated.
         max_gap: most frames without a find that a track survives; they are filled by interpolation.
         min_found: tracks with fewer finds are dropped as false alarms.
         cuts: frames with which a new shot begins; every track ends there.
