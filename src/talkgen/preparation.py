@@ -49,11 +49,14 @@ def prepare_corpus(cfg: DictConfig) -> int:
     from talkgen.data.executors import make_executor
     from talkgen.data.prepare import prepare
 
-    if cfg.source is None:
+    folder = cfg.source or cfg.corpus.get("source")
+    if folder is None:
         raise TalkgenError(
             f"say where the corpus lies: source=FOLDER (its layout: data/README.md, {cfg.corpus.name})"
         )
-    source = Path(cfg.source).absolute()
+    source = Path(folder).absolute()
+    if cfg.corpus.get("generate") is not None:
+        build(cfg.corpus.generate)(source)
     raw_clips = build(cfg.corpus.find_clips)(source)
     outcome = prepare(
         raw_clips,
