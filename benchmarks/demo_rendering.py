@@ -4,12 +4,10 @@
     python benchmarks/demo_rendering.py --write    # also keeps it in docs/performance/demo_rendering.md
 
 A frame is everything: geometry from coefficients, normals, z-buffer, texture, nine-band light, highlights,
-    background,
-2 x 2 antialiasing. Left out are what is done once a clip (speech, textures) and the encoding.
+background, 2 x 2 antialiasing. Left out are what is done once a clip (speech, textures) and the encoding.
 
 Baseline, as one writes it without a compiler: numpy arrays, a Python loop over the triangles with a
-    vectorised test
-inside each bounding box, then vectorised shading of all samples; one process.
+vectorised test inside each bounding box, then vectorised shading of all samples; one process.
 
 Wall-clock rates depend on what else runs; CPU time a frame does not.
 """

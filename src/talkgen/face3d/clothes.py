@@ -31,8 +31,8 @@ _BUST = np.array(
 
 
 def bust_mesh(collar: float = 0.0, breadth: float = 1.0) -> dict[str, NDArray]:
-    """Vertices, triangles, uv in [0, 1] and occlusion; ``collar`` lifts the neckline, ``breadth`` scales the
-    shoulders."""
+    """Vertices, triangles, uv in [0, 1] and occlusion; ``collar`` lifts the neckline, ``breadth``
+    scales the shoulders."""
     rows, columns = 22, 48
     s = np.linspace(0, len(_BUST) - 1, rows)
     y, w, front, back = PchipInterpolator(np.arange(len(_BUST)), _BUST)(s).T

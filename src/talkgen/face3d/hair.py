@@ -220,8 +220,7 @@ HAIRCUTS: dict[str, Haircut] = {
 
 
 def hairline(cut: Haircut, angle: Array) -> Array:
-    """Height at which the hair ends, at angles around the head (radians, 0 = front, positive = subject's
-    left)."""
+    """Height at which the hair ends, at angles around the head (radians, 0 = front, positive = left)."""
     degrees, heights = np.array(cut.ends).T
     ends = PchipInterpolator(degrees, heights)(np.clip(np.abs(np.degrees(angle)), 0, 180))
     lean = np.exp(-(((np.degrees(angle) - 22 * cut.parting) / 20) ** 2)) - 0.5 * np.exp(

@@ -270,8 +270,7 @@ def _brows(f: _Fields) -> dict[str, Array]:
 
 
 def smooth_noise(points: Array, random: np.random.Generator, waves: int, width: float) -> Array:
-    """A smooth random vector field (…, 3) of unit root mean square: Gaussians at random places on the
-    points."""
+    """A smooth random vector field (…, 3) of unit root mean square: Gaussians at random points."""
     centres = points[random.integers(len(points), size=waves)]
     push = random.normal(size=(waves, 3)) * (0.6, 1.0, 1.0)
     distance = ((points[:, None] - centres[None]) ** 2).sum(-1)

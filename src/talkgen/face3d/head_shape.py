@@ -1,9 +1,8 @@
 """The mean head as a formula: a lathe-like skull with a sculpted face, in decimetres.
 
 Everything here is our own sculpture: a table of horizontal sections (width, depth, roundness by height), a
-    jaw
-that stands before the neck, and Gaussian bumps for nose, brows, cheeks and chin. Proportions follow common
-anthropometry (pupils 64 mm apart, mouth 50 mm wide, face 150 mm broad).
+jaw that stands before the neck, and Gaussian bumps for nose, brows, cheeks and chin. Proportions follow
+common anthropometry (pupils 64 mm apart, mouth 50 mm wide, face 150 mm broad).
 
 Coordinates: x to the subject's left (right of the picture), y up, z towards the camera; the eyes are at
 y = 0.35, the mouth at y = -0.47 and the chin at y = -0.92 (before `settle` lifts them a little), the

@@ -19,8 +19,7 @@ COMPONENTS = 80
 
 
 def _traits(p: Array) -> dict[str, Array]:
-    """Named shape traits at one standard deviation: displacement fields (n, 3) at points ``p`` of the mean
-    head."""
+    """Named shape traits at one standard deviation: displacement fields (n, 3) at points ``p``."""
     x, y, z = p.T
     side = np.abs(x)
     sign = np.clip(x / 0.05, -1, 1)

@@ -4,8 +4,7 @@ GIL.
 `rasterize` is the general part (which triangle, where in it, how deep). `Renderer` draws whole frames of a
 scene: camera, normals, z-buffer with alpha test, nine-band light, highlights, background and antialiasing.
 Pixels: the centre of the top-left pixel is (0, 0), x runs right, y down. Camera space: x right, y up, the
-    camera
-stands at ``z = distance`` and looks along -z (Deep3DFaceRecon's convention).
+camera stands at ``z = distance`` and looks along -z (Deep3DFaceRecon's convention).
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ Int32 = NDArray[np.int32]
 
 SKIN, EYE, TEETH, MOUTH, HAIR, CLOTH = range(6)
 """Materials of triangles."""
+EYE_RECESS = 0.03
+"""Decimetres by which eyeballs stand back when depths are compared."""
 
 # highlight strength, log2 of its exponent, strength of the glow at grazing angles
 _MATERIAL = np.array(
@@ -78,6 +79,7 @@ def _fill(
     screen: Float32,
     triangles: Int32,
     two_sided: NDArray[np.bool_],
+    recess: Float32,
     cutout: Float32,
     uv: Float32,
     texture: NDArray[np.uint8],
@@ -85,8 +87,11 @@ def _fill(
     barycentric: Float32,
     depth: Float32,
 ) -> None:
-    """Fill the z-buffer. ``screen`` is x, y in samples and 1 / distance; ``cutout`` is the coverage of each
-    vertex."""
+    """Fill the z-buffer.
+
+    ``screen`` is x, y in samples and 1 / distance, ``recess`` what to take off 1 / distance of each triangle,
+    ``cutout`` the coverage of each vertex.
+    """
     height, width = ids.shape
     for t in range(triangles.shape[0]):
         i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -105,7 +110,8 @@ def _fill(
         if left > right or top > bottom:
             continue
         inverse = 1.0 / area
-        z0, z1, z2 = screen[i0, 2], screen[i1, 2], screen[i2, 2]
+        back = recess[t]
+        z0, z1, z2 = screen[i0, 2] - back, screen[i1, 2] - back, screen[i2, 2] - back
         c0, c1, c2 = cutout[i0], cutout[i1], cutout[i2]
         solid = c0 >= 1.0 and c1 >= 1.0 and c2 >= 1.0
         # barycentric weights are linear in x: b0 = (start0 + step0 * x)
@@ -365,6 +371,7 @@ def rasterize(
         screen,
         faces,
         np.full(len(faces), two_sided),
+        np.zeros(len(faces), dtype=np.float32),
         np.ones(len(points32), dtype=np.float32),
         np.zeros((len(points32), 2), dtype=np.float32),
         np.zeros((2, 2, 3), dtype=np.uint8),
@@ -417,6 +424,10 @@ class Renderer:
         self.samples = samples
         n, side = len(scene.colour), camera.size * samples
         self._two_sided = (scene.material == HAIR) | (scene.material == CLOTH)
+        # a turned eye bulges a little, because the model is linear: let the lids win over it
+        self._recess = np.where(scene.material == EYE, EYE_RECESS / camera.distance**2, 0.0).astype(
+            np.float32
+        )
         self._normals = np.empty((n, 3), dtype=np.float32)
         self._screen = np.empty((n, 3), dtype=np.float32)
         self._ids = np.empty((side, side), dtype=np.int32)
@@ -447,6 +458,7 @@ class Renderer:
             self._screen,
             scene.triangles,
             self._two_sided,
+            self._recess,
             scene.cutout,
             scene.uv,
             scene.texture,

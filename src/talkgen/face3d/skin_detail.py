@@ -1,5 +1,4 @@
-"""What is too fine for vertices: brows hair by hair, pores, freckles, stubble, beard, lines, lip creases,
-nostrils."""
+"""What is too fine for vertices: brows hair by hair, pores, freckles, stubble, beard, lines, nostrils."""
 
 from __future__ import annotations
 
