@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -190,7 +191,7 @@ def _read_container(
             zero = _zero_seconds(container)
             if first > 0:
                 wanted = max(0.0, first / source_rate - _PREROLL_SECONDS) + zero
-                container.seek(int(wanted / stream.time_base), stream=stream)
+                container.seek(int(wanted / (stream.time_base or Fraction(1, source_rate))), stream=stream)
             samples = _assemble(_decoded(container, stream, zero), first, stop, source_rate)
     except av.error.FFmpegError as error:
         reason = error.strerror or str(error)
