@@ -89,7 +89,7 @@ def _read_times(source: Path) -> dict[str, list[tuple[float, float]]]:
             file = folder / f"{subset}_annotion_time.txt"
             if not file.is_file():
                 continue
-            for number, line in enumerate(file.read_text().splitlines(), start=1):
+            for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
                 if not line.strip():
                     continue
                 video, *stretches = line.split()
