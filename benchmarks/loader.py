@@ -8,7 +8,7 @@ files that the operating system has in memory. Baselines:
 
 (a) the Wav2Lip way: a folder of JPEGs at the size of the face in the video, cv2.imread, cv2.resize, and the
     mel of the whole clip computed anew for each window (librosa.load and a librosa STFT). Its time depends on
-    the length of the clip: 3 s is LRS2, 8 s VoxCeleb2, 144 s HDTF (15.8 h in 395 clips);
+    the length of the clip: 3 s is LRS2, 8 s VoxCeleb2, 141 s the mean of HDTF (17.1 h in 436 clips);
 (b) the mp4 as it was downloaded (one key frame in 250), decoded with PyAV from the key frame on, mel from a
     file.
 
@@ -45,7 +45,7 @@ from talkgen.video.io import read_frames
 
 WINDOW = 5
 LENGTH = 75  # frames of a clip
-CLIP_SECONDS = (3, 8, 144)
+CLIP_SECONDS = (3, 8, 141)
 Read = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
