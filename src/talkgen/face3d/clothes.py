@@ -48,7 +48,7 @@ def bust_mesh(collar: float = 0.0, breadth: float = 1.0) -> dict[str, NDArray]:
         + collar * np.clip(1 - s, 0, 1)[:, None]
     )
     points = np.stack([x, height * np.ones_like(x), z], -1)
-    lift = (0.0, 0.06, 0.0)
+    lift = (0.0, 0.075, 0.0)
     r, c = np.meshgrid(np.arange(rows - 1), np.arange(columns - 1), indexing="ij")
     a = (r * columns + c).ravel()
     triangles = np.concatenate(

@@ -82,7 +82,7 @@ _NOSE_RIDGE = PchipInterpolator(_NOSE[:, 0], _NOSE[:, 1:])
 
 # Sculpted height → height in space: nose and mouth sit a little higher than they were sculpted
 _SETTLED = PchipInterpolator(
-    [-1.75, -0.95, -0.475, -0.11, 0.22, 0.60, 2.00], [-1.67, -0.872, -0.412, -0.055, 0.22, 0.60, 2.00]
+    [-1.75, -0.95, -0.475, -0.11, 0.22, 0.60, 2.00], [-1.65, -0.852, -0.388, -0.040, 0.22, 0.60, 2.00]
 )
 
 

@@ -222,7 +222,7 @@ def _bump(times: Array, centre: float, rise: float, fall: float) -> Array:
 
 
 def blink_times(random: np.random.Generator, seconds: float, pauses: list[float]) -> list[float]:
-    """Moments at which the lids are closed: log-normal gaps (median 3 s), drawn to pauses, some double."""
+    """Moments at which the lids are closed: log-normal gaps (median 3.5 s), drawn to pauses, some double."""
     moments: list[float] = []
     t = float(random.uniform(0.2, 3.0))
     while t < seconds - 0.1:
@@ -232,7 +232,7 @@ def blink_times(random: np.random.Generator, seconds: float, pauses: list[float]
             moments.append(moment)
             if random.uniform() < 0.10:
                 moments.append(moment + float(random.uniform(0.30, 0.42)))
-        t = max(t, moment) + float(np.clip(random.lognormal(np.log(2.9), 0.55), 0.8, 9.0))
+        t = max(t, moment) + float(np.clip(random.lognormal(np.log(3.5), 0.5), 0.8, 9.0))
     return moments
 
 
