@@ -47,7 +47,7 @@ class Camera:
         size: width and height of the picture in pixels.
     """
 
-    focal: float = 2.85
+    focal: float = 2.55
     distance: float = 10.0
     size: int = 128
 

@@ -348,7 +348,7 @@ def perform(
         if random.uniform() < 0.3:
             angle[:, 1] += random.normal() * 0.05 * _bump(times, t, 0.15, 0.3)
     breath = np.sin(2 * np.pi * (0.25 * times + random.uniform()))
-    place = np.array([random.normal() * 0.10, 0.12 + random.normal() * 0.04, random.normal() * 0.25])
+    place = np.array([random.normal() * 0.10, -0.03 + random.normal() * 0.04, random.normal() * 0.25])
     moved = place + np.stack([0.05 * _smooth_noise(random, count, 1.0) for _ in range(3)], 1)
     moved[:, 0] += 0.35 * angle[:, 1]
     moved[:, 1] += 0.008 * breath
