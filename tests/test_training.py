@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from talkgen.cli import main
@@ -155,3 +158,46 @@ def test_a_method_runs_its_stages_and_skips_what_is_done(tiny_store, tmp_path):
         [*command, "name=other", "system=null"], cwd=tmp_path, capture_output=True, text=True
     )
     assert failing.returncode != 0
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_twice_the_batch(tiny_store, tmp_path):
+    """The same windows in the same steps; weights differ by the order of sums alone.
+
+    Plain gradient descent: Adam would blow rounding up wherever the true gradient is zero.
+    """
+    descent = [
+        f"{key}{rest}"
+        for name in ("optimizer", "discriminator_optimizer")
+        for key, rest in (
+            (f"system.{name}._target_", "=torch.optim.SGD"),
+            (f"~system.{name}.betas", ""),
+            (f"system.{name}.lr", "=0.05"),
+        )
+    ]
+    common = [
+        sys.executable, "-m", "talkgen.cli", "train", "experiment=swaptalk_vqgan", "size=tiny", "logger=csv",
+        f"data.root={tiny_store}", "data.workers=0", "trainer.log_every_n_steps=1", "sample_every=100",
+        "size.swaptalk_vqgan.steps=6", "size.swaptalk_vqgan.adversarial_start=3", *descent,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    two = [*common, "name=two", "trainer=ddp_cpu", "data.batch_size=4"]
+    one = [*common, "name=one", "data.batch_size=8"]
+    for command in (two, one):
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+    runs = [RunFolder(tmp_path / "runs" / name) for name in ("one", "two")]
+    a, b = (torch.load(run.last, weights_only=True)["state_dict"] for run in runs)
+    assert a.keys() == b.keys()
+    moved = [key for key in a if not torch.allclose(a[key].float(), b[key].float(), rtol=1e-3, atol=1e-4)]
+    assert not moved
+    rows = [list(csv.DictReader(run.metrics.open())) for run in runs]
+    assert len(rows[0]) == len(rows[1])  # one process writes the table
+
+
+@pytest.mark.slow
+def test_bfloat16(train, tmp_path):
+    assert train("experiment=swaptalk_vqgan", "precision=bf16-mixed", "size.swaptalk_vqgan.steps=2") == 0
+    assert train("experiment=sync_expert", "precision=bf16-mixed", "size.sync_expert.steps=2") == 0
+    rows = list(csv.DictReader((tmp_path / "runs/sync_expert-demo/metrics.csv").open()))
+    assert all(float(row["train/sync"]) < 10 for row in rows if row["train/sync"])

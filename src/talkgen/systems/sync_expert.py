@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE, cosines
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
+from talkgen.systems.augmentation import WindowAugmentation
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class SyncExpertSystem(LightningModule):
         gradient_clip: largest norm of the gradient; 0 does not clip.
         stall_after: batches after which a loss still at chance is reported; 0 never reports.
         channel_order: see ``syncnet_input``.
+        augmentation: applied to training batches; None leaves them as they are.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SyncExpertSystem(LightningModule):
         gradient_clip: float = 1.0,
         stall_after: int = 1000,
         channel_order: str = "bgr",
+        augmentation: WindowAugmentation | None = None,
     ) -> None:
         super().__init__()
         self.expert = expert
@@ -63,6 +66,7 @@ class SyncExpertSystem(LightningModule):
         self.learning_rate = learning_rate
         self.gradient_clip = gradient_clip
         self.channel_order = channel_order
+        self.augmentation = augmentation
         self.stall = StallWatch(stall_after)
         self._similarities: list[tuple[Tensor, Tensor]] = []
 
@@ -75,6 +79,8 @@ class SyncExpertSystem(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One batch."""
+        if self.augmentation is not None:
+            batch = self.augmentation(batch)
         audio, face, shifted = self.embed(batch)
         loss: Tensor = self.loss(audio, face, shifted)
         positive, negative = cosines(audio.detach(), face.detach(), shifted.detach())
