@@ -76,7 +76,8 @@ class MorphableModel:
     def coefficients_to_generators(self, coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
         """True movements behind expression coefficients: g = W⁻¹ c, exact."""
         flat = np.asarray(coefficients, dtype=np.float64)
-        return np.linalg.solve(self._mixing(), flat.reshape(-1, flat.shape[-1]).T).T.reshape(flat.shape)
+        solved = np.linalg.solve(self._mixing(), flat.reshape(-1, flat.shape[-1]).T)
+        return np.asarray(solved.T.reshape(flat.shape), dtype=np.float64)
 
     def generator_basis(self) -> Float32:
         """What each generator does to the vertices, ``(generators, n, 3)``: Wᵀ B_exp."""

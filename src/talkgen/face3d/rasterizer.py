@@ -273,9 +273,9 @@ def _shade(
                             green += value
                         else:
                             blue += value
-            out[py, px, 0] = np.uint8(min(max(red * share * 255.0 + 0.5, 0.0), 255.0))
-            out[py, px, 1] = np.uint8(min(max(green * share * 255.0 + 0.5, 0.0), 255.0))
-            out[py, px, 2] = np.uint8(min(max(blue * share * 255.0 + 0.5, 0.0), 255.0))
+            out[py, px, 0] = int(min(max(float(red) * share * 255.0 + 0.5, 0.0), 255.0))
+            out[py, px, 1] = int(min(max(float(green) * share * 255.0 + 0.5, 0.0), 255.0))
+            out[py, px, 2] = int(min(max(float(blue) * share * 255.0 + 0.5, 0.0), 255.0))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
