@@ -115,6 +115,8 @@ def wav2lip_way(root: Path, clips: list[Film], size: int, seconds: int) -> Read:
             cv2.imwrite(str(folder / f"{k}.jpg"), frame[..., ::-1])
         soundfile.write(folder / "audio.wav", np.resize(film.waveform, seconds * 16000), 16000)
 
+    basis = librosa.filters.mel(sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600)  # it keeps this one
+
     def read(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         folder = root / f"wav2lip_{seconds}/{rng.integers(len(clips))}"
         start = start_of(rng)
@@ -123,7 +125,6 @@ def wav2lip_way(root: Path, clips: list[Film], size: int, seconds: int) -> Read:
         wav = librosa.load(folder / "audio.wav", sr=16000)[0]
         wav = np.append(wav[:1], wav[1:] - 0.97 * wav[:-1])
         spectrum = np.abs(librosa.stft(y=wav, n_fft=800, hop_length=200, win_length=800))
-        basis = librosa.filters.mel(sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600)
         level = 20 * np.log10(np.maximum(1e-5, basis @ spectrum)) - 20
         return frames, cut(np.clip(8 * (level + 100) / 100 - 4, -4, 4), start)
 
@@ -183,6 +184,20 @@ def cv2_codec(suffix: str, *options: int) -> tuple[Encode, Decode]:
     return encode, decode
 
 
+def i420_codec() -> tuple[Encode, Decode]:
+    """Raw pictures with halved colour, for their size and PSNR."""
+
+    def encode(frame: np.ndarray) -> bytes:
+        return cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes()
+
+    def decode(data: bytes) -> np.ndarray:
+        side = round((len(data) / 1.5) ** 0.5)
+        planes = np.frombuffer(data, np.uint8).reshape(side * 3 // 2, side)
+        return cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)
+
+    return encode, decode
+
+
 def codecs() -> dict[str, tuple[Encode, Decode]]:
     jpeg = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR)
     found = {
@@ -228,11 +243,11 @@ def pack(clips: list[Film], size: int, codec: tuple[Encode, Decode]) -> tuple[Re
 # Containers -------------------------------------------------------------------------------------------------
 
 
-def store(root: Path, clips: list[Film], size: int, in_memory: bool) -> Read:
+def store(root: Path, clips: list[Film], size: int, in_memory: bool = False, codec: str = "jpeg") -> Read:
     """talkgen's own, a training sample with landmarks and warps; `in_memory`: decoded clips are kept."""
-    where = root / f"store_{size}"
+    where = root / f"store_{codec}_{size}"
     if not where.exists():
-        with StoreWriter(where) as writer:
+        with StoreWriter(where, codec=codec) as writer:
             for number, film in enumerate(clips):
                 arrays = {
                     "mel": film.mel,
@@ -362,8 +377,10 @@ def table(clips: list[Film], size: int, seconds: float) -> list[Row]:
         for name, way in (("webdataset", webdataset_way), ("litdata", litdata_way)):
             if (optional := way(root, clips, size)) is not None:
                 add(f"{name}, JPEG 4:4:4", optional)
-        add("**talkgen store**", store(root, clips, size, False))
-        add("**talkgen store, decoded clips in memory**", store(root, clips, size, True))
+        read, kilobytes, psnr = pack(clips, size, i420_codec())
+        add("**talkgen store**, jpeg (default)", store(root, clips, size))
+        add("**talkgen store**, i420", store(root, clips, size, codec="i420"), kilobytes, psnr)
+        add("**talkgen store**, decoded clips in memory", store(root, clips, size, in_memory=True))
         return rows
     finally:
         shutil.rmtree(root, ignore_errors=True)

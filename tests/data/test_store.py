@@ -62,6 +62,25 @@ def test_pictures_keep_their_colours(tmp_path: Path) -> None:
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 40  # swapped channels would give about 10 dB
 
 
+@pytest.mark.parametrize("codec", ["jpeg", "i420"])
+def test_codecs(tmp_path: Path, codec: str) -> None:
+    rng = np.random.default_rng(0)
+    grey = rng.integers(40, 200, (6, 9, 9, 1))
+    coarse = (grey + rng.integers(-15, 15, (6, 9, 9, 3))).astype(np.uint8)  # saturated noise is no picture
+    frames = np.stack([cv2.resize(image, (64, 64), interpolation=cv2.INTER_CUBIC) for image in coarse])
+    with StoreWriter(tmp_path, codec=codec) as writer:
+        writer.add(Clip("a", "folder", "train", "a", 6, 25.0, 64), frames, {})
+    store = Store.open(tmp_path)
+    assert store.streams["frames"].dtype == codec
+    read = store.frames_at(store.clips[0], [4, 1])
+    error = read.astype(float) - frames[[4, 1]]
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 33
+    if codec == "i420":
+        assert store._index[0, 0]["bytes"] == 6 * 64 * 64 * 3 // 2
+        with pytest.raises(ValueError, match="even size"):
+            writer.add(Clip("b", "folder", "train", "a", 1, 25.0, 63), frames[:1, :63, :63], {})
+
+
 def test_out_of_range_is_refused(store: Store) -> None:
     clip = store.clips[0]
     with pytest.raises(IndexError, match="frames 0 to 29"):

@@ -50,6 +50,7 @@ class PrepareSettings:
         crop: name of a preset of `talkgen.faces.crop.CROPS`.
         fps: frames a second of the store.
         max_seconds: longer stretches are cut into equal pieces of at most this length.
+        codec: of the stored frames: `jpeg`, or `i420` (raw, much larger, much faster to read at large sizes).
         quality: of the JPEGs, 1 to 100.
         detector, landmarker: backends, see `talkgen.faces`.
         detect_every: the detector looks at every n-th frame; between them the face is interpolated.
@@ -68,6 +69,7 @@ class PrepareSettings:
     crop: str = "face"
     fps: float = 25.0
     max_seconds: float = 10.0
+    codec: str = "jpeg"
     quality: int = 95
     detector: str = "insightface"
     landmarker: str = "insightface"
@@ -90,6 +92,8 @@ class PrepareSettings:
             )
         if self.crop not in CROPS:
             raise ValueError(f"no crop {self.crop!r}; there are {', '.join(CROPS)}")
+        if self.codec not in ("jpeg", "i420") or (self.codec == "i420" and self.size % 2):
+            raise ValueError(f"codec is jpeg, or i420 with an even size, not {self.codec!r} with {self.size}")
         if self.choose not in ("size", "longest"):
             raise ValueError(f"choose is size or longest, not {self.choose!r}")
         if self.detect_every < 1 or self.max_seconds < 2 * self.filters.min_seconds:
@@ -388,7 +392,7 @@ class ClipPreparer:
         crops: list[np.ndarray] = []  # kept for the expert only
         sharp: list[float] = []
         landmarks = np.full((len(stretch), 68, 2), np.nan, np.float32)
-        encoder = ClipEncoder(clip, self.settings.quality)
+        encoder = ClipEncoder(clip, self.settings.quality, self.settings.codec)
         number = 0
         for place, frame in frames:
             if place < stretch.start:

@@ -38,7 +38,8 @@ from talkgen.errors import FileError, TalkgenError
 from talkgen.video.io import probe
 
 _PROBED = 48  # raw clips that are looked at to estimate the size of the store
-_BYTES_PER_PIXEL = 0.65  # of a JPEG at quality 95 without chroma subsampling: 0.64 at 128 px, 0.41 at 320 px
+# A JPEG at quality 95 without chroma subsampling has 0.64 bytes a pixel at 128 px, 0.41 at 320 px.
+_BYTES_PER_PIXEL = {"jpeg": 0.65, "i420": 1.5}
 _OTHER_BYTES_PER_SECOND = 90_000  # mel, waveform, landmarks, matrices
 _FEATURE_BYTES_PER_SECOND = {"whisper": 50 * 384 * 4, "hubert": 50 * 768 * 4}
 
@@ -370,7 +371,7 @@ def estimate_bytes(raw_clips: Sequence[RawClip], source: Path, settings: Prepare
             seconds.append(max(0.0, probe(source / raw.video).seconds - raw.start_seconds))
     if not seconds:
         return 0
-    rate = settings.fps * settings.size**2 * _BYTES_PER_PIXEL + _OTHER_BYTES_PER_SECOND
+    rate = settings.fps * settings.size**2 * _BYTES_PER_PIXEL[settings.codec] + _OTHER_BYTES_PER_SECOND
     rate += sum(_FEATURE_BYTES_PER_SECOND[name] for name in settings.features)
     return int(len(raw_clips) * rate * sum(seconds) / len(seconds))
 
