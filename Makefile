@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 $(DEVELOP): $(INSTALLED)
-	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,dev]'
+	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,notebooks,dev]'
 	touch $@
 
 install: $(INSTALLED)
@@ -44,6 +44,9 @@ imports: $(DEVELOP)  ## the layers of docs/architecture.md
 	$(BIN)/lint-imports
 
 check: lint types imports test  ## all of the above
+
+notebooks: $(DEVELOP)  ## run every notebook; pages go to docs/notebooks
+	$(BIN)/jupyter nbconvert --to html --execute --output-dir docs/notebooks notebooks/*.ipynb
 
 bench: $(DEVELOP)    ## rerun the benchmarks; tables go to docs/performance
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
