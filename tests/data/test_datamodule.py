@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,15 @@ def test_position_is_that_of_batches_handed_out(root: str, workers: int) -> None
     assert [keys(batch) for batch in resumed] == epochs[0][5:]
     resumed.sampler.set_epoch(1)
     assert [keys(batch) for batch in resumed] == epochs[1]
+
+
+def test_workers_end_at_once_when_an_epoch_is_left(root: str) -> None:
+    loader = TalkingFaceData(root, batch_size=4, workers=2).train_dataloader()
+    next(iter(loader))
+    began = time.monotonic()
+    del loader  # in a cycle of references, PyTorch would wait 5 s for each worker
+    gc.collect()
+    assert time.monotonic() - began < 4
 
 
 def test_a_position_in_other_data_is_not_used(root: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -70,10 +70,10 @@ class WindowLoader:
         self.drawn_samples = 0
         self._epoch = -1  # of the position below
         self._batches = 0  # handed out in that epoch
-        self._keys: list[list[tuple[int, int]]] = []
+        self._keys = _Keys()
         self._loader = DataLoader(
             dataset,
-            batch_sampler=_Keys(self),
+            batch_sampler=self._keys,
             num_workers=workers,
             collate_fn=collate,
             pin_memory=pin_memory,
@@ -92,11 +92,22 @@ class WindowLoader:
         epoch = self.sampler.epoch
         if self._epoch != epoch or self._batches >= len(self):
             self._epoch, self._batches = epoch, 0
-        self._keys = self.sampler.batches(epoch, self._batches)
+        self._keys.batches = self.sampler.batches(epoch, self._batches)
         for batch in self._loader:
             self._count(batch["clip"], batch.pop("faults"))
             self._batches += 1
             yield to_model_range(batch) if self.as_float else batch
+
+    @property
+    def _iterator(self) -> Any:
+        """PyTorch's iterator, under the name by which Lightning ends workers when it is done with a
+        loader.
+        """
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: Any) -> None:
+        self._loader._iterator = value
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in."""
@@ -138,13 +149,17 @@ class WindowLoader:
 
 
 class _Keys(torch.utils.data.Sampler[list[tuple[int, int]]]):
-    """Hands the keys of the loader's current epoch to the workers, which outlive epochs."""
+    """Hands the keys of the current epoch to the workers, which outlive epochs.
 
-    def __init__(self, owner: WindowLoader) -> None:
-        self.owner = owner
+    It does not know its loader: in a cycle of references PyTorch's workers would be collected without
+    being told to end, and 5 s each be waited for them.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self.owner._keys)
+        return iter(self.batches)
 
     def __len__(self) -> int:
-        return len(self.owner._keys)
+        return len(self.batches)
