@@ -33,7 +33,7 @@ from talkgen.faces.ibug import mouth_opening
 from talkgen.faces.landmarks import make_landmarker
 from talkgen.faces.mask import lower_half_mask
 from talkgen.faces.tracking import smooth, track_faces
-from talkgen.video.io import read_frames
+from talkgen.video.reader import read_frames
 
 REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "faces.md"
 SIZE = 512

@@ -41,7 +41,7 @@ from talkgen.data.clip import Clip
 from talkgen.data.dataset import ClipWindows
 from talkgen.data.store import Store, StoreWriter
 from talkgen.data.windows import WindowSettings, resize_frames
-from talkgen.video.io import read_frames
+from talkgen.video.reader import read_frames
 
 WINDOW = 5
 LENGTH = 75  # frames of a clip

@@ -24,7 +24,7 @@ from talkgen.data.store import Store, StoreWriter
 from talkgen.errors import TalkgenError
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
 from talkgen.models.vqgan.vqgan import build_vqgan
-from talkgen.video.io import probe
+from talkgen.video.reader import probe
 
 SIZE = 32
 VQGAN = {

@@ -23,7 +23,7 @@ from talkgen.errors import FileError
 from talkgen.face3d.coefficients import EXPRESSION, IDENTITY
 from talkgen.face3d.head import build_head
 from talkgen.face3d.head_motion import GENERATORS
-from talkgen.video.io import probe, read_frames
+from talkgen.video.reader import probe, read_frames
 
 pytest.importorskip("espeakng_loader")
 

@@ -34,7 +34,7 @@ from talkgen.errors import FileError, TalkgenError
 from talkgen.faces.alignment import ARCFACE_TEMPLATE
 from talkgen.faces.crop import transform_points
 from talkgen.faces.detection import Face
-from talkgen.video.io import VideoWriter
+from talkgen.video.writer import VideoWriter
 
 FACE = (220, 40, 40)  # colour of the square that the detector of these tests takes for a face
 SIZE = 160

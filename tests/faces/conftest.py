@@ -11,7 +11,7 @@ import pytest
 from talkgen.errors import MissingPackage, MissingWeights
 from talkgen.faces.detection import FaceDetector, make_detector
 from talkgen.faces.landmarks import Landmarker, make_landmarker
-from talkgen.video.io import read_frames
+from talkgen.video.reader import read_frames
 
 
 @pytest.fixture(scope="session")

@@ -177,7 +177,7 @@ def test_impossible_settings_are_refused():
 
 def test_real_crops_are_steady_and_complete(clips, detector, landmarker):
     """All landmarks lie inside the crop, eyes above its middle, mouth below; it does not jitter."""
-    from talkgen.video.io import read_frames
+    from talkgen.video.reader import read_frames
 
     for clip in [clip for clip in clips if clip.stem in ("vrt2", "katiehill_a", "yir31_a")]:
         frames = list(read_frames(clip, seconds=3))

@@ -9,7 +9,7 @@ from talkgen import weights
 from talkgen.errors import MissingPackage, MissingWeights
 from talkgen.faces.detection import DETECTORS, make_detector
 from talkgen.faces.tracking import box_iou
-from talkgen.video.io import read_frames
+from talkgen.video.reader import read_frames
 
 
 def test_the_default_finds_one_face_in_every_frame(clips, detector):

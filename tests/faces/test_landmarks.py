@@ -74,7 +74,7 @@ def test_index_maps_are_complete():
 
 def test_a_mouth_that_opens_is_measured(clips, detector, landmarker):
     """InsightFace's mapped inner lips follow dlib's while someone speaks."""
-    from talkgen.video.io import read_frames
+    from talkgen.video.reader import read_frames
 
     (clip,) = [clip for clip in clips if clip.stem == "vrt2"]
     openings: dict[str, list[float]] = {"insightface": [], "mediapipe": []}

@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 
 from talkgen.faces.shots import shot_boundaries
-from talkgen.video.io import read_frames
+from talkgen.video.reader import read_frames
 
 
 def test_a_cut_between_two_real_clips_is_found(clips):

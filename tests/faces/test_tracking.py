@@ -14,7 +14,7 @@ from talkgen.faces.tracking import (
     speaking_score,
     track_faces,
 )
-from talkgen.video.io import read_frames
+from talkgen.video.reader import read_frames
 
 OFFSETS = np.array([[-15, -10], [15, -10], [0, 5], [-10, 20], [10, 20]], np.float32)
 

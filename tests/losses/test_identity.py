@@ -69,7 +69,7 @@ def test_real_people(shared: Path) -> None:
         pytest.skip("arcface_mbf or scrfd_500m is absent: talkgen weights get --set demo")
     from talkgen.faces.alignment import identity_warp
     from talkgen.faces.detection import make_detector
-    from talkgen.video.io import read_frames
+    from talkgen.video.reader import read_frames
 
     people = {"katiehill_a": 0, "katiehill_b": 0, "aoc_a": 1, "aoc_b": 1, "yir31_a": 2, "yir31_b": 2,
               "kanghui": 3, "may": 4, "hartzler": 5, "lizimeng": 6}  # fmt: skip

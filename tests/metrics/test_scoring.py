@@ -23,7 +23,7 @@ from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
 from talkgen.metrics.lmd import LMD
 from talkgen.metrics.psnr import PSNR
 from talkgen.metrics.scoring import score
-from talkgen.video.io import probe, read_frames
+from talkgen.video.reader import probe, read_frames
 
 
 class FrameDetector:

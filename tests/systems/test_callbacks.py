@@ -24,7 +24,7 @@ from talkgen.systems.callbacks.seeding import SeedEachStep
 from talkgen.systems.metrics_csv import MetricsCSV
 from talkgen.systems.schedules import warmup_cosine
 from talkgen.systems.stream import StreamedData
-from talkgen.video.io import probe, read_frames
+from talkgen.video.reader import probe, read_frames
 
 
 class Line(LightningModule):

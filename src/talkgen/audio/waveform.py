@@ -202,7 +202,8 @@ def _read_container(
 def _zero_seconds(container: av.container.InputContainer) -> float:
     """When a player starts, in the container's own time: at the earlier of first picture and first sound.
 
-    Negative times of sound are codec priming, which nobody hears. ``talkgen.video.io`` has the same rule.
+    Negative times of sound are codec priming, which nobody hears. ``talkgen.video.container`` has the same
+    rule.
     """
     starts = [_start(stream) for stream in container.streams.video[:1]]
     starts += [max(0.0, _start(stream)) for stream in container.streams.audio]

@@ -34,7 +34,7 @@ from talkgen.faces.ibug import keypoints_from_landmarks
 from talkgen.faces.landmarks import make_landmarker
 from talkgen.faces.shots import shot_boundaries
 from talkgen.faces.tracking import FaceTrack, choose_track, fill_gaps, track_faces
-from talkgen.video.io import VideoInfo, probe, read_frames
+from talkgen.video.reader import VideoInfo, probe, read_frames
 
 FEATURES = ("whisper", "hubert")
 _MISSING_SOUND_SECONDS = 0.5  # sound may end so much before the picture; it is filled up with silence

@@ -35,7 +35,7 @@ from talkgen.data.files import write_atomically
 from talkgen.data.store import SHARD_BYTES, Fragment, Store, StoreWriter, Stream
 from talkgen.data.voice import resolve_detector
 from talkgen.errors import FileError, TalkgenError
-from talkgen.video.io import probe
+from talkgen.video.reader import probe
 
 _PROBED = 48  # raw clips that are looked at to estimate the size of the store
 # A JPEG at quality 95 without chroma subsampling has 0.64 bytes a pixel at 128 px, 0.41 at 320 px.

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from talkgen.metrics.footage import CodeIndices
 from talkgen.metrics.held_out import HeldOutClips
-from talkgen.video.io import VideoWriter, read_frames
+from talkgen.video.reader import read_frames
+from talkgen.video.writer import VideoWriter
 
 
 @dataclass(frozen=True)

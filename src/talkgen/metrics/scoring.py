@@ -18,7 +18,7 @@ from talkgen.metrics.footage import Footage
 from talkgen.metrics.held_out import HeldOutClips
 from talkgen.metrics.landmark_source import LandmarkSource
 from talkgen.metrics.pictures import contact_sheet, side_by_side
-from talkgen.video.io import VideoWriter
+from talkgen.video.writer import VideoWriter
 
 SHEET_CLIPS = 6
 """Clips on the contact sheet."""

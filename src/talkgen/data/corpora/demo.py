@@ -35,7 +35,7 @@ from talkgen.face3d.actor import Actor
 from talkgen.face3d.coefficients import Coefficients
 from talkgen.face3d.head import build_head
 from talkgen.face3d.rasterizer import Camera
-from talkgen.video.io import VideoWriter
+from talkgen.video.writer import VideoWriter
 
 SAMPLE_RATE = 16000
 LISTING = "clips.jsonl"

@@ -16,7 +16,7 @@ from talkgen.data.clip import Clip
 from talkgen.data.datamodule import TalkingFaceData
 from talkgen.data.windows import resize_frames
 from talkgen.systems.callbacks.ema import EMA
-from talkgen.video.io import VideoWriter
+from talkgen.video.writer import VideoWriter
 
 SAMPLE_RATE = 16000
 CHUNK = 16  # frames that go through the network at once
