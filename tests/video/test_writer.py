@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -198,6 +201,45 @@ def test_outputs_that_cannot_be(tmp_path):
             writer.write(numbered(0, 48, 64))
         writer.write(numbered(0))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "silent.mp4"]
+
+
+ENCODE_AND_HASH = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from talkgen.video.writer import VideoWriter
+
+for size in (48, 64, 80, 96, 112, 128, 144):
+    # Blocks that slide over each other, so that there is motion to search.
+    noise = np.random.default_rng(size).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    ground = np.kron(noise, np.ones((8, 8, 1), np.uint8))
+    for _ in range(3):
+        file = Path(sys.argv[1]) / "a.mp4"
+        with VideoWriter(file, 25, size, size) as writer:
+            for i in range(50):
+                y, x = i % 40, 2 * i % 40
+                writer.write(np.roll(ground, 3 * i, 0)[y : y + size, x : x + size])
+        print(size, hashlib.sha256(file.read_bytes()).hexdigest())
+"""
+
+
+def test_the_same_frames_give_the_same_bytes_whatever_was_in_memory_before(tmp_path):
+    """Fresh memory is filled with another byte in every process (glibc's MALLOC_PERTURB_)."""
+    hashes: dict[str, set[str]] = {}
+    for fill in (0, 1, 85, 170, 255):
+        done = subprocess.run(
+            [sys.executable, "-c", ENCODE_AND_HASH, str(tmp_path)],
+            env={**os.environ, "MALLOC_PERTURB_": str(fill)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for line in done.stdout.splitlines():
+            size, found = line.split()
+            hashes.setdefault(size, set()).add(found)
+    assert {size: len(found) for size, found in hashes.items()} == dict.fromkeys(
+        ["48", "64", "80", "96", "112", "128", "144"], 1
+    )
 
 
 def test_memory_does_not_grow_with_length(tmp_path):
