@@ -139,6 +139,44 @@ def test_rotation_flag_is_applied(tmp_path, rotation):
     assert np.abs(frame.astype(int) - expected).mean() < 8
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "aspect", "rotation", "shown"),
+    [
+        ("pal.mp4", "libx264", Fraction(16, 15), 0, (90, 77)),
+        ("wide.mkv", "libx264", Fraction(2), 0, (90, 144)),
+        ("narrow.mp4", "libx264", Fraction(8, 9), 0, (101, 72)),
+        ("turned.mp4", "libx264", Fraction(2), 90, (144, 90)),
+        ("television.mpg", "mpeg2video", Fraction(5, 3), 0, (90, 120)),  # 4:3, which is all this can state
+        ("nearly.mp4", "libx264", Fraction(4096, 4095), 0, (90, 72)),
+        ("broken.mp4", "libx264", Fraction(100), 0, (90, 72)),
+    ],
+)
+def test_pixels_come_out_square(tmp_path, name, codec, aspect, rotation, shown):
+    """A disc that was squeezed into the stored 72 × 90 pixels is round again."""
+    file = tmp_path / name
+    stretched = (shown[1], shown[0]) if rotation else shown
+    y, x = np.mgrid[:90, :72]
+    apart = np.hypot((y - 44.5) * stretched[0] / 90, (x - 35.5) * stretched[1] / 72)
+    disc = np.repeat(np.where(apart < 30, 230, 20)[..., None], 3, -1).astype(np.uint8)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 72, 90, "yuv420p"
+        stream.bit_rate = 4_000_000
+        stream.codec_context.sample_aspect_ratio = aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(disc, format="rgb24")))
+        container.mux(stream.encode(None))
+    info = probe(file)
+    assert (info.height, info.width) == shown
+    for frame in (next(read_frames(file)), next(read_frames(file, fps=25))):
+        assert frame.shape == (*shown, 3)
+        inside = frame[..., 1] > 125
+        assert abs(inside.any(0).sum() - 60) <= 2 and abs(inside.any(1).sum() - 60) <= 2
+        assert 15 <= frame[inside.nonzero()[0].min() - 8, shown[1] // 2, 1] <= 27
+
+
 def test_odd_size_is_read_exactly(tmp_path):
     file = write_numbered(tmp_path / "odd.mkv", [0.0, 0.04], "ffv1", "bgr0", size=(63, 47))
     assert next(read_frames(file)).shape == (47, 63, 3)
