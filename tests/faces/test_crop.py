@@ -19,10 +19,51 @@ def test_whole_pixel_crops_are_exact():
     np.testing.assert_array_equal(crop_frame(frame, matrix, 50), frame[20:70, 30:80])
 
 
-def test_outside_of_the_frame_its_border_is_repeated():
-    frame = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    crop = crop_frame(frame, np.array([[1, 0, 10], [0, 1, 0]]), 40)
-    np.testing.assert_array_equal(crop[:, :10], np.repeat(frame[:, :1], 10, axis=1))
+def streaked(size: int = 128) -> np.ndarray:
+    """Columns of random grey, which repeated pixels above the frame would continue for ever."""
+    grey = np.random.default_rng(0).integers(0, 256, (1, size, 1), dtype=np.uint8)
+    return np.tile(grey, (size, 1, 3))
+
+
+def test_what_lies_inside_of_the_frame_keeps_its_bits():
+    frame = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    for shift in ([30, 20], [-40, 50], [30, -41]):
+        crop = crop_frame(frame, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), 128)
+        x0, y0 = max(shift[0], 0), max(shift[1], 0)
+        inside = crop[y0 : shift[1] + 90, x0 : shift[0] + 120]
+        expected = frame[y0 - shift[1] :, x0 - shift[0] :][: len(inside), : inside.shape[1]]
+        np.testing.assert_array_equal(inside, expected)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_streaks_outside_of_the_frame_fade_with_the_distance(scale):
+    """The nearest row continues the frame; half a crop above, the columns can no longer be told apart."""
+    crop = crop_frame(streaked(int(128 / scale)), np.array([[scale, 0, 0], [0, scale, 64]]), 128)
+    repeated = warp(streaked(int(128 / scale)), np.array([[scale, 0, 0], [0, scale, 64]]), 128, 128)
+    np.testing.assert_array_equal(crop[65:], repeated[65:])
+    roughness = np.abs(np.diff(crop[..., 0].astype(float), axis=1)).mean(1)
+    # One pixel of 128 is 0.13 of the way, where 4.7 % of the (at most 128 levels distant) blur has come in.
+    assert 0 < np.abs(crop[63].astype(int) - repeated[63]).max() <= 0.047 * 128 + 1
+    assert roughness[56] < 0.1 * roughness[64]  # 8 pixels above the frame
+    assert roughness[0] < 0.02 * roughness[64]
+
+
+def test_a_crop_around_a_corner_has_no_edge_of_its_own():
+    """A picture of one colour stays of one colour outside, whichever sides the crop leaves by."""
+    frame = np.full((50, 70, 3), (200, 90, 10), np.uint8)
+    turn = np.array([[0.8, -0.6, 40], [0.6, 0.8, 5]])
+    assert (np.abs(crop_frame(frame, turn, 128).astype(int) - (200, 90, 10)) <= 1).all()
+    frame[20:30, 30:40] = 0  # nothing of the inside is mirrored outside
+    crop = crop_frame(frame, np.array([[1, 0, 100], [0, 1, 100]]), 256)
+    assert (np.argwhere(crop[..., 0] < 100).min(0) >= 119).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [1, 7, 96, 101])
+def test_every_size_and_number_of_channels_may_leave_the_frame(channels, size):
+    frame = np.full((40, 40, channels), 77, np.uint8)
+    crop = crop_frame(frame, np.array([[1, 0, 5], [0, 1, 5]]), size)
+    assert crop.reshape(size, size, channels).min() >= 76 and crop.max() <= 78
 
 
 def test_points_and_pixels_move_alike():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -44,11 +44,18 @@ CROPS: dict[str, CropSettings] = {
 and forehead, the lower half nose, mouth and chin, as Wav2Lip, Diff2Lip and SwapTalk (fig. 1) need.
 ``face``: forehead to chin and a margin. ``head``: head and shoulders, as in SwapTalk's figure."""
 
+# Outside of a frame, all in sides of the crop: where the blurred colours have taken over from the repeated
+# border pixels, and the stronger blur from the weaker. Blurs are made in a picture of this side.
+_NEAR, _NEAR_BLUR = 0.06, 0.05
+_FAR, _FAR_BLUR = 0.3, 0.2
+_SMALL = 32
+
 
 def crop_frame(frame: NDArray[np.uint8], matrix: ArrayLike, size: int) -> NDArray[np.uint8]:
     """Cut a crop of ``size`` × ``size`` out of a frame.
 
-    Outside the frame its border pixels are repeated.
+    Where it leaves the frame, border pixels are repeated and fade into their own blur with the distance:
+    repeated alone they are streaks, and a mirror would show further ears.
 
     Args:
         frame: uint8 (height, width, channels).
@@ -58,7 +65,60 @@ def crop_frame(frame: NDArray[np.uint8], matrix: ArrayLike, size: int) -> NDArra
     Returns:
         uint8 (size, size, channels).
     """
-    return warp(frame, matrix, size, size)
+    way = np.asarray(matrix, np.float64)
+    back = np.asarray(invert(way), np.float64)
+    last = np.array(frame.shape[1::-1]) - 1
+    corners = transform_points(back, [[0, 0], [size - 1, 0], [0, size - 1], [size - 1, size - 1]])
+    # A border that is missed by half a pixel is the border: no pixel's middle lies outside.
+    if (corners >= -0.5).all() and (corners <= last + 0.5).all():
+        return warp(frame, way, size, size)
+    crop = warp(frame, way, size, size)
+    _soften_outside(crop, back, last)
+    return crop
+
+
+def _soften_outside(crop: NDArray[np.uint8], back: NDArray[np.float64], last: NDArray[np.int_]) -> None:
+    """Fade a crop, whose outside repeats border pixels, into its own blurs with the distance, in place."""
+    size = len(crop)
+    side = min(size, _SMALL)
+    small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA).reshape(side, side, -1)
+    near, far = (
+        cv2.GaussianBlur(small, (0, 0), blur * side, borderType=cv2.BORDER_REPLICATE).reshape(small.shape)
+        for blur in (_NEAR_BLUR, _FAR_BLUR)
+    )
+    places = (np.arange(side) + 0.5) * size / side - 0.5
+    weight = _fading(_outside(places, places, size, back, last), _FAR)
+    ground = cv2.resize(
+        cv2.blendLinear(near, far, weight, 1 - weight), (size, size), interpolation=cv2.INTER_LINEAR
+    )
+    # Bands keep the arrays of weights small, and many of them lie inside of the frame.
+    for top in range(0, size, _SMALL):
+        band = slice(top, top + _SMALL)
+        outside = _outside(np.arange(size)[band], np.arange(size), size, back, last)
+        if outside.any():
+            weight = _fading(outside, _NEAR)
+            # OpenCV divides by the sum of the weights, 1 + 1e-5, and rounds: what lies inside keeps its bits.
+            mixed = cv2.blendLinear(crop[band], ground[band], weight, 1 - weight)
+            crop[band] = mixed.reshape(crop[band].shape)
+
+
+def _outside(
+    rows: NDArray[Any], columns: NDArray[Any], size: int, back: NDArray[np.float64], last: NDArray[np.int_]
+) -> NDArray[np.float32]:
+    """How far the places of a crop lie outside of the frame, in sides of the crop: (rows, columns)."""
+    side = size * np.sqrt(abs(np.linalg.det(back[:, :2])))
+    beyond = []
+    for (along, down, start), end in zip(back / side, last / side, strict=True):
+        # Counted from the middle of the frame, so that both ends are alike.
+        place = np.add.outer(down * rows + start - end / 2, along * columns, dtype=np.float32)
+        beyond.append(np.maximum(np.abs(place) - np.float32(end / 2), 0))
+    return cv2.magnitude(*beyond)
+
+
+def _fading(distance: NDArray[np.float32], over: float) -> NDArray[np.float32]:
+    """1 at distance 0, smoothly to 0 at ``over``."""
+    rest = 1 - np.minimum(distance / np.float32(over), 1)
+    return rest * rest * (3 - 2 * rest)
 
 
 def warp(image: NDArray[np.uint8], matrix: ArrayLike, width: int, height: int) -> NDArray[np.uint8]:
