@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +40,65 @@ def test_user_errors_become_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
 
     assert cli.run_command(broken, ["clip.mp4"]) == 1
     assert capsys.readouterr().err == "error: clip.mp4: holds no video stream\n"
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "make room"), (errno.EACCES, "permissions")])
+def test_what_the_operating_system_refuses_is_one_sentence(
+    number: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(arguments: list[str]) -> int:
+        raise OSError(number, os.strerror(number), "out/x")
+
+    assert cli.run_command(refused, []) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: out/x: ") and said in error and error.count("\n") == 1
+
+
+def test_other_errors_of_the_operating_system_keep_their_traceback() -> None:
+    def broken(arguments: list[str]) -> int:
+        raise OSError(errno.EBADF, "bad file descriptor")
+
+    with pytest.raises(OSError, match="bad file"):
+        cli.run_command(broken, [])
+
+
+def test_an_interruption_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    assert cli.run_command(interrupted, []) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sourc=x"], "nothing reads the key 'sourc' of the config (did you mean 'source'?)"),
+        (["corpus=folder", "settings.siz=3"], "did you mean 'settings.size'?"),
+        (["corpus=nosuch"], "there is no corpus=nosuch; there are corpus=chdtf|demo|folder"),
+        (["corpus=folder", "source=.", "out=${nope}/x"], "Interpolation key 'nope' not found"),
+        (["corpus=folder", "source=raw", "out=file"], "file: File exists; choose another name"),
+        (["corpus=folder", "source=raw", "corpus.find_clips.val=2"], "leave something to train"),
+        (["corpus=folder", "source=raw", "workers=-1"], "workers=-1: give a number of processes"),
+        (["corpus=folder", "source=raw", "shard_megabytes=abc"], "shard_megabytes=abc"),
+        (["corpus=folder", "source=raw", "settings.size=0"], "size is at least 16"),
+        (["corpus=folder", "source=nowhere (ünï)", "out=o"], "nowhere (ünï): no such folder"),
+        (["--check", "nowhere (ünï)/a=b"], "no such folder"),
+    ],
+)
+def test_mistakes_in_a_prepare_command(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.mp4").write_text("no video")
+    (tmp_path / "file").touch()
+    assert cli.main(["prepare", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and "Traceback" not in error
+    assert error.count("\n") <= 2
+    assert "HYDRA_FULL_ERROR" not in os.environ

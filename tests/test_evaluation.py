@@ -304,3 +304,17 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_run_elsewhere_and_a_device_that_is_not_there(store: Path, tmp_path: Path) -> None:
+    vqgan_run(tmp_path / "elsewhere/one", store, 0)
+    vqgan_run(tmp_path / "runs/two", store, 1)
+    assert evaluate(tmp_path / "runs", f"run={tmp_path / 'elsewhere/one'}", "clips=1", "frames=3") == 0
+    assert (tmp_path / "elsewhere/one/evaluation/table.md").is_file()
+    with pytest.raises(TalkgenError, match="device=cudda cannot be used here"):
+        evaluate(tmp_path / "runs", "device=cudda")
+    with pytest.raises(TalkgenError, match="frames=0"):
+        evaluate(tmp_path / "runs", "frames=0")
+    (tmp_path / "runs/two/config.yaml").write_text("a: [")
+    with pytest.raises(TalkgenError, match="not the config of a talkgen run"):
+        evaluate(tmp_path / "runs")

@@ -78,7 +78,7 @@ def test_demo_is_rendered_and_prepared(tmp_path: Path, capsys: pytest.CaptureFix
     assert "truth_coefficients" in store.streams
     assert main(arguments) == 0
     assert "already prepared" in capsys.readouterr().out
-    with pytest.raises(TalkgenError, match="size was 32, now 48"):
+    with pytest.raises(TalkgenError, match="size: 32 → 48"):
         main([*arguments, "settings.size=48"])
 
 

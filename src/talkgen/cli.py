@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from talkgen import __version__
-from talkgen.errors import TalkgenError
+from talkgen.errors import TalkgenError, from_os_error
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,25 @@ def usage() -> str:
 
 
 def run_command(function: Callable[[list[str]], int | None], arguments: Sequence[str]) -> int:
-    """Call a command; a :class:`TalkgenError` becomes one sentence on standard error and exit code 1."""
+    """Call a command; what the user can cure becomes one sentence on standard error.
+
+    Returns:
+        Exit code: what the command gave; 1 after a :class:`TalkgenError`, and where the operating system
+        refused a file; 130 after Ctrl-C.
+    """
     try:
         return function(list(arguments)) or 0
     except TalkgenError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+    except OSError as error:
+        known = from_os_error(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: command and its arguments; ``sys.argv[1:]`` by default.
 
     Returns:
-        Exit code: 0 done, 1 the user can cure it, 2 wrong usage.
+        Exit code: 0 done, 1 the user can cure it, 2 wrong usage, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from talkgen.errors import TalkgenError
+from talkgen.errors import TalkgenError, from_os_error
 
 # Groups that change what others have said; they may only use keys which exist without them.
 OVERLAYS = ("experiment", "debug", "launcher", "local")
@@ -44,30 +47,97 @@ def hydra_command(config_name: str, run: Callable[[DictConfig], int | None], arg
         arguments: Hydra overrides and flags (``--help``, ``--cfg job``, ``-m``).
 
     Raises:
-        TalkgenError: raised by ``run``; Hydra's own traceback is kept out of it.
+        TalkgenError: raised by ``run``; or the config cannot be composed; or the operating system refused a
+            file. With ``HYDRA_FULL_ERROR=1`` the last two come as they are, with their tracebacks.
     """
     import hydra
+    from hydra.errors import HydraException
 
     codes: list[int] = []
     errors: list[TalkgenError] = []
     argv = sys.argv
+    wanted = os.environ.get("HYDRA_FULL_ERROR")
+
+    def raise_all(everything: bool) -> None:
+        """Have Hydra raise errors (else it prints them and leaves the process), or do as the user wants."""
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+        if everything or wanted is not None:
+            os.environ["HYDRA_FULL_ERROR"] = "1" if everything else str(wanted)
 
     def task(cfg: DictConfig) -> None:
         # Hydra has read its arguments by now; the processes of a distributed run start from the real ones.
         sys.argv = argv
+        raise_all(False)  # processes that the run starts decide for themselves
         try:
             codes.append(run(cfg) or 0)
         except TalkgenError as error:
             errors.append(error)
+        except (OSError, OmegaConfBaseException) as error:
+            known = from_os_error(error) if isinstance(error, OSError) else _config_error(error)
+            if known is None or wanted is not None:
+                raise
+            errors.append(known)
+        finally:
+            raise_all(True)
 
-    sys.argv = [argv[0], *arguments]
+    sys.argv = [argv[0], *map(_quoted, arguments)]
+    raise_all(True)
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)()
+    except HydraException as error:
+        if wanted is not None:
+            raise
+        raise _composition_error(error, config_name) from error
     finally:
         sys.argv = argv
+        raise_all(False)
     if errors:
         raise errors[0]
     return max(codes, default=0)
+
+
+def _quoted(override: str) -> str:
+    """``key=value`` as Hydra reads it: paths with umlauts, brackets or the like need quotes there."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, separator, value = override.partition("=")
+    if not separator or not value or key.startswith("-") or value[0] in "[{\"'":
+        return override
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        quote = next((quote for quote in "\"'" if quote not in value), "")
+        return f"{key}={quote}{value}{quote}"
+    return override
+
+
+def _composition_error(error: Exception, config_name: str) -> TalkgenError:
+    """What was wrong with the overrides, in one sentence, with the nearest name that exists."""
+    from hydra.errors import MissingConfigException
+
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return TalkgenError(f"there is no {group}={option}; there are {group}={'|'.join(error.options)}")
+    if key := re.search(r"Could not override '([^'@]+)", str(error)):
+        near = difflib.get_close_matches(key[1], _every_key(config_name), 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return TalkgenError(f"nothing reads the key {key[1]!r} of the config{hint}; --help lists every key")
+    return _config_error(error)
+
+
+def _config_error(error: Exception) -> TalkgenError:
+    return TalkgenError(f"the config cannot be used: {str(error).strip().splitlines()[0].rstrip('.')}")
+
+
+def _every_key(config_name: str) -> set[str]:
+    """Dotted keys of a config and of its groups, for hints."""
+    folder = config_folder()
+    keys = set(_leaves(OmegaConf.to_container(OmegaConf.load(folder / f"{config_name}.yaml"))))
+    for file in folder.glob("*/*.yaml"):
+        keys.add(file.parent.name)
+        keys |= {f"{file.parent.name}.{key}" for key in _leaves(OmegaConf.to_container(OmegaConf.load(file)))}
+    return keys
 
 
 def choices() -> dict[str, str | None]:
@@ -141,7 +211,9 @@ def build(node: DictConfig, **arguments: Any) -> Any:
             if isinstance(cause, TalkgenError):
                 raise cause from error
             cause = cause.__cause__
-        raise TalkgenError(f"the config cannot be used: {error}") from error
+        key = re.search("full_key: (.+)", str(error))
+        said = str(error.__cause__ or " ".join(str(error).split()))
+        raise TalkgenError(f"the config cannot be used: {said}{f' ({key[1]})' if key else ''}") from error
 
 
 def _check_partials(node: Any, prefix: str = "", called_later: bool = False) -> None:

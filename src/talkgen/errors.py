@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -33,3 +34,26 @@ class MissingWeights(TalkgenError):
 
 class MissingPackage(TalkgenError):
     """An optional dependency that is not installed; the message gives the ``pip install`` line."""
+
+
+_CURES = {
+    errno.ENOSPC: "make room, or choose another disk",
+    errno.EDQUOT: "make room, or choose another disk",
+    errno.EACCES: "choose a folder of your own, or change its permissions",
+    errno.EPERM: "choose a folder of your own, or change its permissions",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EEXIST: "choose another name",
+    errno.ENOTDIR: "choose another name",
+    errno.EISDIR: "give a file, not a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "check the path",
+}
+
+
+def from_os_error(error: OSError) -> TalkgenError | None:
+    """What the user can do about a refusal of the operating system; None where that is not known."""
+    cure = _CURES.get(error.errno or 0)
+    if cure is None:
+        return None
+    place = f"{error.filename}: " if error.filename else ""
+    return TalkgenError(f"{place}{error.strerror}; {cure}")

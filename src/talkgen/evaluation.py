@@ -5,14 +5,17 @@ Heavy libraries are imported where scoring begins, so that ``--help`` and refusa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from talkgen.configuration import RunFolder, build, find_runs, hydra_command
-from talkgen.errors import TalkgenError
+from talkgen.errors import FileError, TalkgenError
 
 if TYPE_CHECKING:
     from talkgen.data.datamodule import TalkingFaceData
@@ -47,7 +50,7 @@ def run(cfg: DictConfig) -> int:
         raise TalkgenError(f"runs of different kinds do not fit into one table: {', '.join(sorted(kinds))}")
     out = Path(cfg.out) if cfg.out else runs[0].path / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
-    names = [str(folder.path.relative_to(cfg.paths.runs)) for folder in runs]
+    names = [os.path.relpath(folder.path, cfg.paths.runs) for folder in runs]
     if kinds == {RECONSTRUCTION}:
         table = score_reconstruction(cfg, dict(zip(names, runs, strict=True)), out)
     elif kinds == {SYNC_EXPERT}:
@@ -81,14 +84,17 @@ def choose_runs(folder: Path, name: str | None, names: Sequence[str]) -> list[Ru
     for wanted in [name] if name else names:
         found = find_runs(folder / wanted)
         if not found:
-            there = ", ".join(str(run.path.relative_to(folder)) for run in every)
+            there = ", ".join(os.path.relpath(run.path, folder) for run in every)
             raise TalkgenError(f"there is no trained run {wanted!r} in {folder}; there are {there}")
         chosen.append(found[0])
     return chosen
 
 
 def _system(folder: RunFolder) -> str:
-    return str(OmegaConf.load(folder.config).system._target_)
+    try:
+        return str(OmegaConf.load(folder.config).system._target_)
+    except (AttributeError, OmegaConfBaseException, YAMLError) as error:
+        raise FileError(folder.config, "is not the config of a talkgen run; delete the run") from error
 
 
 def load_network(folder: RunFolder, part: str, checkpoint: str = "best") -> Any:
@@ -135,6 +141,8 @@ def open_clips(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> tuple[TalkingF
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size} px" for name, size in sizes.items())
         raise TalkgenError(f"runs that work at different frame sizes cannot share a table: {listed}")
+    if cfg.frames is not None and cfg.frames < 1:
+        raise TalkgenError(f"frames={cfg.frames}: at least one frame must be scored")
     chosen = choose_clips(data.store.clips, cfg.split, cfg.clips)
     return data, HeldOutClips(data.store, chosen, next(iter(sizes.values())), cfg.frames)
 
@@ -142,9 +150,13 @@ def open_clips(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> tuple[TalkingF
 def _device(name: str) -> str:
     import torch
 
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise TalkgenError(f"device={name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return name
 
 
 def _protocol(

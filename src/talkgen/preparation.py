@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
             raise TalkgenError(
                 "usage: talkgen prepare --check ROOT, where ROOT is the folder or URL of a store"
             )
-        arguments = [f"check={arguments[1]}"]
+        return check(arguments[1])  # not through Hydra, which would not take every path
     return hydra_command("prepare", run, arguments)
 
 
@@ -54,16 +54,24 @@ def prepare_corpus(cfg: DictConfig) -> int:
         raise TalkgenError(
             f"say where the corpus lies: source=FOLDER (its layout: data/README.md, {cfg.corpus.name})"
         )
+    if not isinstance(cfg.shard_megabytes, int | float) or cfg.shard_megabytes <= 0:
+        raise TalkgenError(f"shard_megabytes={cfg.shard_megabytes}: give a number above 0")
+    executor = make_executor(cfg.executor, cfg.workers, cfg.ray_address)
+    settings = build(cfg.settings)
     source = Path(folder).absolute()
     if cfg.corpus.get("generate") is not None:
         build(cfg.corpus.generate)(source)
-    raw_clips = build(cfg.corpus.find_clips)(source)
+    find_clips = build(cfg.corpus.find_clips)
+    try:
+        raw_clips = find_clips(source)
+    except ValueError as error:
+        raise TalkgenError(f"corpus.find_clips cannot be used: {error}") from error
     outcome = prepare(
         raw_clips,
         source,
         Path(cfg.out),
-        build(cfg.settings),
-        make_executor(cfg.executor, cfg.workers, cfg.ray_address),
+        settings,
+        executor,
         int(cfg.shard_megabytes * 2**20),
         redo=cfg.redo,
         disk_check=cfg.disk_check,
