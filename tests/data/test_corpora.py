@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -165,3 +166,35 @@ def test_a_wrong_folder_shows_the_expected_tree(adapter: object, tmp_path: Path)
         adapter.find_clips(tmp_path)  # type: ignore[attr-defined]
     with pytest.raises(FileError, match="no such folder"):
         adapter.find_clips(tmp_path / "nothing")  # type: ignore[attr-defined]
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "anna/1.mp4")
+    (tmp_path / "anna/back").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "twin").symlink_to(tmp_path / "anna", target_is_directory=True)
+    assert [clip.video for clip in folder.find_clips(tmp_path)] == ["anna/1.mp4", "twin/1.mp4"]
+
+
+def test_a_name_that_is_not_unicode_is_named(tmp_path: Path) -> None:
+    try:
+        (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))).touch()
+    except OSError:
+        pytest.skip("this file system takes Unicode only")
+    with pytest.raises(FileError, match="not UTF-8; rename"):
+        folder.find_clips(tmp_path)
+
+
+def test_odd_tables(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "clips.csv").write_text("file,identity\n./a.mp4,Anna\n\n,nobody\nb.mp4\n")
+    assert [clip.identity for clip in folder.find_clips(tmp_path)] == ["Anna", "b"]
+    (tmp_path / "clips.csv").write_bytes("file,identity\na.mp4,Jürgen\n".encode("latin-1"))
+    with pytest.raises(FileError, match="not UTF-8"):
+        folder.find_clips(tmp_path)
+
+
+def test_hdtf_refuses_a_stretch_that_ends_before_it_starts(tmp_path: Path) -> None:
+    touch(tmp_path, "videos/Radio1.mp4")
+    (tmp_path / "RD_annotion_time.txt").write_text("Radio1.mp4 00:10-00:20\nRadio1.mp4 00:30-00:20\n")
+    with pytest.raises(FileError, match=r"line 2.*ends before it starts"):
+        hdtf.find_clips(tmp_path)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from talkgen.audio.alignment import mel_window, per_frame_mel_window
+from talkgen.data.clip import Clip
 from talkgen.data.dataset import ClipWindows
-from talkgen.data.store import Store
+from talkgen.data.store import Store, StoreWriter
 from talkgen.data.windows import WindowSettings
 from talkgen.errors import FileError, TalkgenError
 
@@ -145,3 +146,18 @@ def test_a_store_that_is_all_bad_stops(tmp_path: Path, make_store: Callable[...,
         shard.write_bytes(bytes(shard.stat().st_size))
     with pytest.raises(TalkgenError, match="9 samples in a row"):
         ClipWindows(Store.open(tmp_path), store.clips, WindowSettings())[0, 0]
+
+
+def test_arrays_that_cannot_be_cut_into_windows_are_refused(tmp_path: Path, arrays_of: Callable) -> None:
+    with StoreWriter(tmp_path / "store") as writer:
+        for number in range(2):
+            clip = Clip(f"clip{number}", "folder", "train", "x", 20, 25.0, 32)
+            arrays = arrays_of(number, 20, 32) | {"truth_voice": np.zeros(3, np.float32)}
+            if number:
+                del arrays["truth_opening"]
+            writer.add(clip, np.zeros((20, 32, 32, 3), np.uint8), arrays)
+    store = Store.open(tmp_path / "store")
+    with pytest.raises(TalkgenError, match="clip1 has no array 'truth_opening'"):
+        ClipWindows(store, store.clips, WindowSettings(arrays=("truth_opening",)))
+    with pytest.raises(TalkgenError, match="3 rows for 20 frames"):
+        ClipWindows(store, store.clips, WindowSettings(arrays=("truth_voice",)))

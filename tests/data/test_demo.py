@@ -14,11 +14,13 @@ from talkgen import weights
 from talkgen.audio.speech import Phoneme
 from talkgen.audio.visemes import VISEMES
 from talkgen.audio.waveform import load_waveform
+from talkgen.data.clip import RawClip
 from talkgen.data.corpora import demo_performance
 from talkgen.data.corpora.demo import FrameTruth, find_clips, generate_demo, make_take, write_video
 from talkgen.data.corpora.demo_casting import TINY, DemoSettings, cast, plan_clips, split_of_identity, style
 from talkgen.data.corpora.demo_export import LAYOUTS, export_demo
 from talkgen.data.corpora.demo_performance import FPS, PHONEMES, perform, split_sounds
+from talkgen.data.manifest import write_manifest
 from talkgen.errors import FileError
 from talkgen.face3d.coefficients import EXPRESSION, IDENTITY
 from talkgen.face3d.head import build_head
@@ -345,3 +347,13 @@ def test_video_shows_what_was_drawn(takes, tmp_path: Path):
         if index % 50 == 0:
             drawn = take.frame(index).astype(float)
             assert np.sqrt(((frame - drawn) ** 2).mean()) < 6
+
+
+def test_a_listing_is_read_line_by_line(tmp_path: Path):
+    """JSON leaves U+2028 as it is, and ``str.splitlines`` cuts there."""
+    clip = RawClip("a", "demo", "train", "a.mp4", "x", notes="one\u2028two")
+    write_manifest(tmp_path / "clips.jsonl", [clip])
+    assert find_clips(tmp_path) == [clip]
+    (tmp_path / "clips.jsonl").write_text("{")
+    with pytest.raises(FileError, match="line 1"):
+        find_clips(tmp_path)

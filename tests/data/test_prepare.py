@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import importlib
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from talkgen.data.corpora import folder
 from talkgen.data.executors import ProcessExecutor, SerialExecutor, WorkerDied, make_executor
 from talkgen.data.filters import FilterSettings, sharpness, yaw_degrees
 from talkgen.data.prepare import Outcome, estimate_bytes, prepare
-from talkgen.data.store import Store
+from talkgen.data.store import Fragment, Store
 from talkgen.data.store_report import check_store
 from talkgen.data.voice import SileroSpeechRatio, energy_speech_ratio
 from talkgen.errors import FileError, TalkgenError
@@ -403,9 +405,9 @@ def test_running_again_does_nothing_and_changes_are_refused(tmp_path: Path) -> N
     again = prepare_here(raw, source, out)
     assert again.done_before == 3 and digests(tmp_path / "out") == before
     assert again.rejects == first.rejects
-    with pytest.raises(TalkgenError, match=r"size was 48, now 64.*redo=true"):
+    with pytest.raises(TalkgenError, match=r"size: 48 → 64.*redo=true"):
         prepare_here(raw, source, out, settings=settings(size=64))
-    with pytest.raises(TalkgenError, match="raw_clips was 3, now 2"):
+    with pytest.raises(TalkgenError, match="raw_clips: 3 → 2"):
         prepare_here(raw[:2], source, out)
     anew = prepare_here(raw, source, out, settings=settings(size=64), redo=True)
     assert anew.store.size == 64 and anew.done_before == 0
@@ -603,3 +605,71 @@ def test_settings_are_checked() -> None:
     with pytest.raises(TalkgenError, match="no speech detector"):
         prepare([RawClip("a", "folder", "train", "a", "a")], ".", "out", PrepareSettings(speech="loud"))
     assert PrepareSettings(size=96, crop="head").crop_settings.size == 96
+
+
+# --- what a corpus may do to it
+# --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("squares")
+def test_one_clip_at_a_time_is_in_memory(tmp_path: Path) -> None:
+    film(tmp_path / "long.mp4", 100, sound=speech(4.0))
+    raw = folder.find_clips(tmp_path)[0]
+    made = clip_preparation.ClipPreparer(tmp_path, settings(max_seconds=1.7)).prepare(raw)
+    first = next(made)
+    assert isinstance(first, Fragment) and first.clip.id == "long#1"
+    reference = weakref.ref(first)
+    del first
+    second = next(made)
+    assert isinstance(second, Fragment) and second.clip.id == "long#2"
+    assert reference() is None
+
+
+@pytest.mark.usefixtures("squares")
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"text"])
+def test_damaged_truth_leaves_one_clip_out(content: bytes, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        film(tmp_path / f"{name}.mp4", 50, sound=speech(2.0))
+    (tmp_path / "a.npz").write_bytes(content)
+    clips = [dataclasses.replace(clip, truth="a.npz" if clip.id == "a" else None)
+             for clip in folder.find_clips(tmp_path)]  # fmt: skip
+    outcome = prepare_here(clips, tmp_path, tmp_path / "out")
+    assert [clip.id for clip in outcome.store.clips] == ["b"]
+    assert [(reject.clip, reject.stage) for reject in outcome.rejects] == [("a", "truth")]
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "a#1")])
+def test_clips_that_would_share_an_id_are_refused_at_once(names: tuple[str, str], tmp_path: Path) -> None:
+    clips = [RawClip(name, "folder", "train", f"{k}.mp4", "x") for k, name in enumerate(names)]
+    with pytest.raises(TalkgenError, match="rename one of them"):
+        prepare_here(clips, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("squares")
+def test_a_setting_may_be_put_right_while_nothing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(tmp_path / "raw/anna.mp4", 50, sound=speech(2.0))
+
+    def refuse(name: str) -> None:
+        raise TalkgenError(f"no detector {name}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clip_preparation, "make_detector", refuse)
+        with pytest.raises(TalkgenError, match="no detector typo"):
+            run(tmp_path / "raw", tmp_path / "out", detector="typo")
+    assert len(run(tmp_path / "raw", tmp_path / "out", detector="insightface").store) == 1
+
+
+@pytest.mark.usefixtures("squares")
+def test_odd_names_and_rates(tmp_path: Path) -> None:
+    film(tmp_path / "raw/zwölf Uhr/a b\u2028c (1).mp4", 60, fps=30000 / 1001, sound=speech(2.1))
+    film(tmp_path / "raw/short.mp4", 1, sound=speech(0.1))
+    outcome = run(tmp_path / "raw", tmp_path / "ein Ort")
+    assert [clip.id for clip in outcome.store.clips] == ["zwölf Uhr/a b\u2028c (1)"]
+    assert outcome.store.clips[0].frames == 50
+    assert [(reject.clip.split(" at ")[0], reject.stage) for reject in outcome.rejects] == [
+        ("short", "face")
+    ]
+    assert check_store(outcome.store, progress=False).faults == []

@@ -188,3 +188,25 @@ def test_remote_store_through_a_bounded_cache(tmp_path: Path, make_store: Callab
     )
     with pytest.raises(FileError, match="no such file"):
         RemoteShards("memory://corpus", tmp_path / "cache")
+
+
+def test_a_damaged_description_is_named(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "store/store.json"
+    for content in (file.read_bytes()[:100], b"[]", b"\xff\xfe"):
+        file.write_bytes(content)
+        with pytest.raises(FileError, match=r"store\.json"):
+            Store.open(tmp_path / "store")
+
+
+def test_a_server_that_gives_whole_files_only_is_told(
+    tmp_path: Path, make_store: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(tmp_path / "store", [200, 200, 200], size=64, shard_bytes=10_000_000)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "store"), "/whole", recursive=True)
+    remote = Store.open("memory://whole", cache=tmp_path / "cache")
+    shard = (tmp_path / "store" / remote.clips[0].shard).read_bytes()
+    assert len(shard) > 2**20
+    monkeypatch.setattr(RemoteShards, "_fetch", lambda self, name, start, stop: shard)
+    with pytest.raises(FileError, match="whole files only"):
+        remote.frames(remote.clips[0], 0, 1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,6 +98,11 @@ class PrepareSettings:
             raise ValueError(f"codec is jpeg, or i420 with an even size, not {self.codec!r} with {self.size}")
         if self.choose not in ("size", "longest"):
             raise ValueError(f"choose is size or longest, not {self.choose!r}")
+        if self.size < 16 or self.fps <= 0 or not 1 <= self.quality <= 100:
+            raise ValueError(
+                "size is at least 16, fps above 0, quality 1 to 100, "
+                f"not {self.size}, {self.fps}, {self.quality}"
+            )
         if self.detect_every < 1 or self.max_seconds < 2 * self.filters.min_seconds:
             raise ValueError("detect_every must be at least 1, and max_seconds at least twice min_seconds")
 
@@ -174,8 +181,8 @@ class ClipPreparer:
         self.source = Path(source)
         self.settings = settings
 
-    def prepare(self, raw: RawClip, crop_like: RawClip | None = None) -> tuple[list[Fragment], list[Reject]]:
-        """All clips of a raw clip, encoded, and what was left out of it.
+    def prepare(self, raw: RawClip, crop_like: RawClip | None = None) -> Iterator[Fragment | Reject]:
+        """All clips of a raw clip, encoded, one after the other, and what was left out of it.
 
         Args:
             raw: what to prepare.
@@ -184,19 +191,18 @@ class ClipPreparer:
         Raises:
             TalkgenError: a network's file is missing, or a setting cannot be used.
         """
-        fragments: list[Fragment] = []
         rejects: list[Reject] = []
+        kept: list[tuple[Clip, _Stretch]] = []
         try:
             info = self._probe(raw)
             stretches = list(self._survey(raw, info, crop_like, rejects))
             kept = list(self._sound_filter(raw, stretches, rejects))
-            fragments = self._cut(raw, kept, rejects)
         except _Left as left:
             rejects.append(Reject(raw.id, raw.video, left.stage, left.reason))
         except FileError as error:
-            fragments = []
             rejects.append(Reject(raw.id, raw.video, "decode", error.cause))
-        return fragments, rejects
+        yield from rejects
+        yield from self._cut(raw, kept)
 
     # Survey -------------------------------------------------------------------------------------------------
 
@@ -246,6 +252,8 @@ class ClipPreparer:
             np.floor(np.arange(shown) / self.settings.fps * info.fps + 1e-6), frames - 1
         ).astype(int)
         guide = arrays["landmarks"] if crop_like is None else self._load_truth(crop_like)["landmarks"]
+        if len(guide) < frames:
+            raise _Left("truth", f"its target {raw.swap_of} has {len(guide)} frames, it has {frames}")
         landmarks = arrays["landmarks"][of_file].astype(np.float32)
         boxes = np.concatenate([landmarks.min(1), landmarks.max(1)], axis=1)
         # 68 points reach from the brows to the chin: three quarters of a face from hairline to chin
@@ -267,10 +275,11 @@ class ClipPreparer:
         try:
             with np.load(file, allow_pickle=False) as content:
                 arrays = dict(content)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise _Left("truth", f"{raw.truth} cannot be read ({error})") from error
-        if "landmarks" not in arrays:
-            raise _Left("truth", f"{raw.truth} has no array 'landmarks'")
+        landmarks = arrays.get("landmarks")
+        if landmarks is None or landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2) or not len(landmarks):
+            raise _Left("truth", f"{raw.truth} has no array 'landmarks' of shape (frames, 68, 2)")
         return arrays
 
     def _from_detection(self, raw: RawClip, rejects: list[Reject]) -> Iterator[_Stretch]:
@@ -313,8 +322,8 @@ class ClipPreparer:
 
     def _sound_filter(
         self, raw: RawClip, stretches: list[_Stretch], rejects: list[Reject]
-    ) -> Iterator[tuple[Clip, _Stretch, np.ndarray]]:
-        """Stretches that pass, each as a clip, with its waveform."""
+    ) -> Iterator[tuple[Clip, _Stretch]]:
+        """Stretches that pass, each as a clip."""
         for number, stretch in enumerate(stretches):
             name = f"{raw.id}#{number + 1}" if len(stretches) > 1 else raw.id
             try:
@@ -351,7 +360,7 @@ class ClipPreparer:
                 notes=raw.notes,
                 checks=checks,
             )
-            yield clip, stretch, waveform
+            yield clip, stretch
 
     def _waveform(self, raw: RawClip, stretch: _Stretch) -> np.ndarray:
         """Sound of a stretch, float32, exactly as long as its frames."""
@@ -371,20 +380,19 @@ class ClipPreparer:
 
     # Cut ----------------------------------------------------------------------------------------------------
 
-    def _cut(
-        self, raw: RawClip, kept: list[tuple[Clip, _Stretch, np.ndarray]], rejects: list[Reject]
-    ) -> list[Fragment]:
-        fragments: list[Fragment] = []
+    def _cut(self, raw: RawClip, kept: list[tuple[Clip, _Stretch]]) -> Iterator[Fragment | Reject]:
         if not kept:
-            return fragments
+            return
         first = kept[0][1].start
         frames = iter(enumerate(self._frames(raw, first), start=first))
-        for clip, stretch, waveform in kept:
+        for clip, stretch in kept:
             try:
-                fragments.append(self._encode(clip, stretch, waveform, frames))
+                # the sound is read again: that of all stretches of a long video would fill the memory
+                yield self._encode(clip, stretch, self._waveform(raw, stretch), frames)
             except _Left as left:
-                rejects.append(Reject(clip.id, raw.video, left.stage, left.reason))
-        return fragments
+                yield Reject(clip.id, raw.video, left.stage, left.reason)
+            except FileError as error:
+                yield Reject(clip.id, raw.video, "decode", error.cause)
 
     def _encode(
         self, clip: Clip, stretch: _Stretch, waveform: np.ndarray, frames: Iterator[tuple[int, np.ndarray]]

@@ -90,6 +90,8 @@ class ClipWindows(Dataset[dict[str, Any]]):
                 f"references and shifted mels needs {window.shortest_clip}, "
                 f"the longest clip has {max(clip.frames for clip in clips)}"
             )
+        for name in window.arrays:
+            _need_array(store, self.clips, name)
         if len(self.clips) < len(clips):
             log.warning(
                 "%d of %d clips are shorter than the %d frames that a sample needs, and are left out",
@@ -226,6 +228,19 @@ class ClipWindows(Dataset[dict[str, Any]]):
         return features_at_frames(
             self.store.array(clip, name, first, last), count, clip.fps, first_step_seconds=offset
         )
+
+
+def _need_array(store: Store, clips: Sequence[Clip], name: str) -> None:
+    """Refuse an array that some clip lacks, or that has not one row a frame."""
+    for clip in clips:
+        if not store.has(clip, name):
+            raise TalkgenError(f"clip {clip.id} has no array {name!r}; ask for arrays that every clip has")
+        rows = store.length(clip, name)
+        if name not in _FEATURES and rows != clip.frames:
+            raise TalkgenError(
+                f"array {name!r} of clip {clip.id} has {rows} rows for {clip.frames} frames; "
+                "windows can only be cut out of arrays with a row a frame"
+            )
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class ProcessExecutor:
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or _cores()
 
     def map(
         self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -145,10 +145,14 @@ class RayExecutor:
         if started:
             cpus = None if self.address else self.workers
             variables = dict.fromkeys(_THREAD_VARIABLES, "1")
-            ray.init(
-                address=self.address, num_cpus=cpus, runtime_env={"env_vars": variables}, log_to_driver=False,
-                include_dashboard=False if self.address is None else None, configure_logging=False,
-            )  # fmt: skip
+            try:
+                ray.init(
+                    address=self.address, num_cpus=cpus, runtime_env={"env_vars": variables},
+                    log_to_driver=False, include_dashboard=False if self.address is None else None,
+                    configure_logging=False,
+                )  # fmt: skip
+            except (ConnectionError, ValueError) as error:
+                raise TalkgenError(f"no Ray cluster at {self.address or 'this machine'}: {error}") from error
         task = ray.remote(num_cpus=1, max_retries=1)(function)
         limit = _IN_FLIGHT * max(1, int(ray.cluster_resources().get("CPU", 1)))
         remaining = iter(items)
@@ -164,7 +168,11 @@ class RayExecutor:
                     item = running.pop(reference)
                     try:
                         yield item, ray.get(reference)
-                    except ray.exceptions.WorkerCrashedError:
+                    except (
+                        ray.exceptions.WorkerCrashedError,
+                        ray.exceptions.OutOfMemoryError,
+                        ray.exceptions.NodeDiedError,
+                    ):
                         yield (
                             item,
                             WorkerDied("the worker process died twice on it (out of memory, or a crash)"),
@@ -177,7 +185,13 @@ class RayExecutor:
 
 
 def make_executor(name: str, workers: int | None = None, address: str | None = None) -> Executor:
-    """An executor by name: `processes`, `serial` or `ray`."""
+    """An executor by name: `processes`, `serial` or `ray`.
+
+    Raises:
+        TalkgenError: no such name, or `workers` is no number of processes.
+    """
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise TalkgenError(f"workers={workers}: give a number of processes, or null for one a core")
     if name == "processes":
         return ProcessExecutor(workers)
     if name == "serial":
@@ -185,6 +199,13 @@ def make_executor(name: str, workers: int | None = None, address: str | None = N
     if name == "ray":
         return RayExecutor(address, workers)
     raise TalkgenError(f"no executor {name!r}; choose processes, serial or ray")
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -28,10 +28,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from talkgen.configuration import differences
 from talkgen.data.clip import Clip, RawClip, from_json, to_json
 from talkgen.data.clip_preparation import ClipPreparer, PrepareSettings, Reject
 from talkgen.data.executors import Executor, ProcessExecutor, WorkerDied
-from talkgen.data.files import write_atomically
+from talkgen.data.files import temporary_name, write_atomically
 from talkgen.data.store import SHARD_BYTES, Fragment, Store, StoreWriter, Stream
 from talkgen.data.voice import resolve_detector
 from talkgen.errors import FileError, TalkgenError
@@ -116,6 +117,7 @@ def prepare(
     out = Path(out)
     if not raw_clips:
         raise TalkgenError(f"{source}: the corpus has no clips")
+    _refuse_repeated_ids(raw_clips)
     began = time.monotonic()
     plan = _describe(raw_clips, settings, shard_bytes)
     out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +136,7 @@ def prepare(
             _draw_contact_sheet(store, out)
             shutil.rmtree(work, ignore_errors=True)
             return Outcome(store, read_rejects(out / "rejects.csv"), time.monotonic() - began, len(raw_clips))
-        if (work / "plan.json").is_file():
+        if (work / "plan.json").is_file() and any(work.glob("items/*/*.json")):
             _refuse_changes(out, json.loads((work / "plan.json").read_text()), plan)
         elif disk_check:
             _check_disk(raw_clips, Path(source), out, settings)
@@ -158,7 +160,7 @@ def prepare(
             with bar:
                 for job, result in (executor or ProcessExecutor()).map(prepare_item, jobs):
                     if isinstance(result, WorkerDied):
-                        _write_item(job, [], [Reject(job.raw.id, job.raw.video, "worker", str(result))])
+                        _write_item(job, [Reject(job.raw.id, job.raw.video, "worker", str(result))])
                     packer.advance()
                     bar.update()
                     bar.set_postfix(kept=packer.kept, left_out=len(packer.rejects), refresh=False)
@@ -172,8 +174,7 @@ def prepare(
 
 def prepare_item(job: Job) -> int:
     """What a worker does with one item; gives its number."""
-    fragments, rejects = _preparer(job.source, job.settings).prepare(job.raw, job.crop_like)
-    _write_item(job, fragments, rejects)
+    _write_item(job, _preparer(job.source, job.settings).prepare(job.raw, job.crop_like))
     return job.number
 
 
@@ -194,24 +195,33 @@ def _described(work: Path, number: int) -> bool:
     return _item(work, number, "json").is_file()
 
 
-def _write_item(job: Job, fragments: list[Fragment], rejects: list[Reject]) -> None:
+def _write_item(job: Job, made: Iterable[Fragment | Reject]) -> None:
+    """Write clips as they come, so that no more than one is in memory, and at the end the description."""
     work = Path(job.work)
     content, description = _item(work, job.number, "tar"), _item(work, job.number, "json")
     content.parent.mkdir(exist_ok=True)
-    if fragments:
-        write_atomically(content, b"".join(fragment.content for fragment in fragments))
-    record = {
-        "clips": [
-            {
-                "clip": to_json(fragment.clip),
-                "bytes": len(fragment.content),
-                "streams": {name: dataclasses.asdict(stream) for name, stream in fragment.streams.items()},
-                "entries": fragment.entries,
-            }
-            for fragment in fragments
-        ],
-        "rejects": [dataclasses.asdict(reject) for reject in rejects],
-    }
+    clips: list[dict[str, Any]] = []
+    rejects: list[dict[str, Any]] = []
+    temporary = temporary_name(content)
+    with temporary.open("wb") as handle:
+        for one in made:
+            if isinstance(one, Reject):
+                rejects.append(dataclasses.asdict(one))
+                continue
+            handle.write(one.content)
+            clips.append(
+                {
+                    "clip": to_json(one.clip),
+                    "bytes": len(one.content),
+                    "streams": {name: dataclasses.asdict(stream) for name, stream in one.streams.items()},
+                    "entries": one.entries,
+                }
+            )
+    if clips:
+        temporary.replace(content)
+    else:
+        temporary.unlink()
+    record = {"clips": clips, "rejects": rejects}
     write_atomically(description, json.dumps(record, ensure_ascii=False).encode())
 
 
@@ -326,12 +336,19 @@ def _describe(raw_clips: Sequence[RawClip], settings: PrepareSettings, shard_byt
     )
 
 
+def _refuse_repeated_ids(raw_clips: Sequence[RawClip]) -> None:
+    """Refuse clips that would have one id in the store; `a#1` may be made of `a`."""
+    ids = Counter(raw.id for raw in raw_clips)
+    for raw in raw_clips:
+        whole, _, part = raw.id.rpartition("#")
+        if ids[raw.id] > 1 or (part.isdecimal() and whole in ids):
+            raise TalkgenError(f"{raw.video}: another video would have its id {raw.id!r}; rename one of them")
+
+
 def _refuse_changes(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    changed = [
-        f"{name} was {before.get(name)}, now {now.get(name)}"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+    changed = differences(before, now, sorted({*before, *now} - {"raw_clips_sha256"}))
+    if not changed and before.get("raw_clips_sha256") != now["raw_clips_sha256"]:
+        changed = ["other clips, or other splits"]
     if changed:
         raise TalkgenError(
             f"{out} was prepared from other clips or with other settings ({'; '.join(changed)}). "

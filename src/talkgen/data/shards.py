@@ -137,6 +137,10 @@ class RemoteShards:
         except FileNotFoundError:
             pass
         content = self._fetch(shard, block * _BLOCK, (block + 1) * _BLOCK)
+        if len(content) > _BLOCK:
+            raise FileError(
+                self.name(shard), "its server gives whole files only, not parts of them; copy the store"
+            )
         write_atomically(file, content)
         self._added += len(content)
         if self._added > self.cache_bytes // 16:

@@ -334,11 +334,15 @@ class Store:
         if "://" not in str(root) and not (Path(root) / "store.json").is_file():
             raise FileError(root, _why_no_store(Path(root)))
         source = open_shards(root, cache, cache_bytes)
-        description = json.loads(source.file("store.json"))
-        if description.get("format") != FORMAT:
+        try:
+            description = json.loads(source.file("store.json"))
+        except ValueError as error:
+            raise FileError(source.name("store.json"), f"is damaged ({error}); copy it anew") from error
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
+            version = description.get("format") if isinstance(description, dict) else None
             raise FileError(
                 source.name("store.json"),
-                f"store of format {description.get('format')}, this talkgen reads {FORMAT}; prepare it anew",
+                f"store of format {version}, this talkgen reads {FORMAT}; prepare it anew",
             )
         manifest, index = source.file("clips.jsonl"), source.file("index.npy")
         for name, content, digest in (

@@ -14,10 +14,8 @@ the clip that it names (the target), with the face of another identity (the sour
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -27,10 +25,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from talkgen.audio.speech import SILENCE, Phoneme, speak
-from talkgen.data.clip import RawClip, from_json, to_json
+from talkgen.data.clip import RawClip
 from talkgen.data.corpora.demo_casting import ClipPlan, DemoSettings, cast, identity_name, plan_clips, style
 from talkgen.data.corpora.demo_performance import FPS, Performance, perform
-from talkgen.errors import FileError
+from talkgen.data.executors import ProcessExecutor, SerialExecutor, WorkerDied
+from talkgen.data.files import write_atomically
+from talkgen.data.manifest import read_manifest, write_manifest
+from talkgen.errors import FileError, TalkgenError
 from talkgen.face3d.actor import Actor
 from talkgen.face3d.coefficients import Coefficients
 from talkgen.face3d.head import build_head
@@ -246,33 +247,17 @@ def generate_demo(
         (out / folder).mkdir(parents=True, exist_ok=True)
     _claim(out, settings)
     plans = plan_clips(settings)
-    workers = workers or os.cpu_count() or 1
+    workers = min(workers or os.cpu_count() or 1, len(plans))
+    executor = ProcessExecutor(workers) if workers > 1 else SerialExecutor()
+    work = partial(make_clip, settings=settings, out=out)
     with tqdm(total=len(plans), desc="demo corpus", unit="clip", disable=not progress) as bar:
-        _run(
-            partial(make_clip, settings=settings, out=out),
-            plans,
-            min(workers, len(plans)),
-            lambda: bar.update(1),
-        )
+        for plan, made in executor.map(work, plans):
+            if isinstance(made, WorkerDied):
+                raise TalkgenError(f"{out}: clip {plan.id} cannot be made: {made}")
+            bar.update()
     clips = [raw_clip(plan) for plan in plans]
-    _write(out / LISTING, "".join(to_json(clip) + "\n" for clip in clips))
+    write_manifest(out / LISTING, clips)
     return clips
-
-
-def _run(
-    work: Callable[[ClipPlan], str], plans: list[ClipPlan], workers: int, done: Callable[[], object]
-) -> None:
-    """Apply ``work`` to all plans, in this process or in several."""
-    if workers <= 1:
-        for plan in plans:
-            work(plan)
-            done()
-        return
-    # a fresh interpreter a worker: a forked one would inherit locked locks of the parent's threads
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(work, plan) for plan in plans]):
-            future.result()
-            done()
 
 
 def _claim(out: Path, settings: DemoSettings) -> None:
@@ -289,14 +274,7 @@ def _claim(out: Path, settings: DemoSettings) -> None:
                 f"the demo corpus here has other settings ({there}); choose another folder or delete it",
             )
     else:
-        _write(file, json.dumps(settings.as_dict(), indent=1) + "\n")
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it."""
-    partial_file = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial_file.write_text(text, encoding="utf-8")
-    partial_file.replace(file)
+        write_atomically(file, (json.dumps(settings.as_dict(), indent=1) + "\n").encode())
 
 
 def find_clips(source: str | Path) -> list[RawClip]:
@@ -314,13 +292,4 @@ def find_clips(source: str | Path) -> list[RawClip]:
             listing,
             "is missing: this is no finished demo corpus; make one with `talkgen prepare corpus=demo`",
         )
-    try:
-        return [
-            from_json(line, RawClip)
-            for line in listing.read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        ]
-    except ValueError as error:
-        raise FileError(
-            listing, f"cannot be read ({error}); delete it and run `talkgen prepare corpus=demo` again"
-        ) from error
+    return read_manifest(listing, RawClip)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from talkgen.data.clip import SPLITS, RawClip
-from talkgen.data.corpora.layout import find_videos, need_folder, split_by_name, wrong_layout
+from talkgen.data.corpora.layout import find_videos, need_folder, read_list, split_by_name, wrong_layout
 from talkgen.errors import FileError
 
 TABLES = ("clips.csv", "clips.tsv", "manifest.csv", "manifest.tsv")
@@ -77,14 +78,17 @@ def _read_table(source: Path, videos: set[str]) -> dict[str, dict[str, str]]:
             break
     else:
         return {}
-    with file.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle, dialect="excel-tab" if name.endswith("tsv") else "excel")
-        column = next((c for c in ("file", "clip", "video") if c in (reader.fieldnames or ())), None)
-        if column is None:
-            raise FileError(
-                file, f"has no column file, clip or video; it has {', '.join(reader.fieldnames or ())}"
-            )
-        rows = {row[column]: row for row in reader}
+    dialect = "excel-tab" if name.endswith("tsv") else "excel"
+    reader = csv.DictReader(io.StringIO(read_list(file), newline=""), dialect=dialect)
+    column = next((c for c in ("file", "clip", "video") if c in (reader.fieldnames or ())), None)
+    if column is None:
+        raise FileError(
+            file, f"has no column file, clip or video; it has {', '.join(reader.fieldnames or ())}"
+        )
+    try:
+        rows = {Path(row[column]).as_posix(): row for row in reader if row[column]}
+    except csv.Error as error:
+        raise FileError(file, f"cannot be read at line {reader.line_num} ({error})") from error
     if missing := sorted(set(rows) - videos):
         raise FileError(file, f"names {len(missing)} videos that are not there, the first: {missing[0]}")
     return rows

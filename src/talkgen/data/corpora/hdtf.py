@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from talkgen.data.clip import RawClip
-from talkgen.data.corpora.layout import find_videos, need_folder, split_by_name, wrong_layout
+from talkgen.data.corpora.layout import find_videos, need_folder, read_list, split_by_name, wrong_layout
 from talkgen.errors import FileError
 
 SUBSETS = ("RD", "WDA", "WRA")
@@ -89,13 +89,15 @@ def _read_times(source: Path) -> dict[str, list[tuple[float, float]]]:
             file = folder / f"{subset}_annotion_time.txt"
             if not file.is_file():
                 continue
-            for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+            for number, line in enumerate(read_list(file).splitlines(), start=1):
                 if not line.strip():
                     continue
                 video, *stretches = line.split()
                 try:
                     parsed = [tuple(map(_seconds, stretch.split("-"))) for stretch in stretches]
                     times[Path(video).stem] = [(start, end) for start, end in parsed]
+                    if any(end <= start for start, end in times[Path(video).stem]):
+                        raise ValueError("a stretch ends before it starts")
                 except ValueError as error:
                     raise FileError(
                         file, f"line {number} cannot be read: {line.strip()!r} ({error})"

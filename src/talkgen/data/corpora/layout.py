@@ -14,20 +14,45 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpe
 
 def find_videos(folder: Path) -> list[str]:
     """Videos below a folder, as paths relative to it with forward slashes, sorted; hidden files are passed
-    over.
+    over, and links that lead back to a folder above them.
+
+    Raises:
+        FileError: a name is not Unicode, so that no manifest can hold it.
     """
-    return sorted(_videos(folder, ""))
+    found = sorted(_videos(folder, "", frozenset()))
+    for name in found:
+        if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
+            raise FileError(folder, f"the name {name!r} is not UTF-8; rename the file")
+    return found
 
 
-def _videos(folder: Path, prefix: str) -> Iterator[str]:
+def _videos(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in above:
+        return
+    above |= {(status.st_dev, status.st_ino)}
     with os.scandir(folder) as entries:  # several times faster than pathlib on a million files
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _videos(folder / entry.name, f"{prefix}{entry.name}/")
+                yield from _videos(folder / entry.name, f"{prefix}{entry.name}/", above)
             elif entry.name.lower().endswith(VIDEO_SUFFIXES):
                 yield prefix + entry.name
+
+
+def read_list(file: Path) -> str:
+    """The text of a list or table of a corpus.
+
+    Raises:
+        FileError: it is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(
+            file, f"is not UTF-8 text ({error.reason} at byte {error.start}); save it so"
+        ) from error
 
 
 def subfolders(folder: Path) -> list[str]:

@@ -10,7 +10,14 @@ import csv
 from pathlib import Path
 
 from talkgen.data.clip import RawClip
-from talkgen.data.corpora.layout import find_videos, need_folder, split_by_name, subfolders, wrong_layout
+from talkgen.data.corpora.layout import (
+    find_videos,
+    need_folder,
+    read_list,
+    split_by_name,
+    subfolders,
+    wrong_layout,
+)
 from talkgen.errors import FileError
 
 TREE = """  FOLDER/
@@ -63,8 +70,7 @@ def _read_sets(source: Path) -> dict[str, str]:
     file = source / "vox2_meta.csv"
     if not file.is_file():
         raise wrong_layout(source, "VoxCeleb2", TREE)
-    with file.open(newline="", encoding="utf-8") as handle:
-        rows = [[field.strip() for field in row] for row in csv.reader(handle)]
+    rows = [[field.strip() for field in row] for row in csv.reader(read_list(file).splitlines())]
     if not rows or "VoxCeleb2 ID" not in rows[0] or "Set" not in rows[0]:
         raise FileError(file, "is not the official table: it has no columns 'VoxCeleb2 ID' and 'Set'")
     person, part = rows[0].index("VoxCeleb2 ID"), rows[0].index("Set")
