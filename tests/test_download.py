@@ -329,3 +329,23 @@ def test_one_file_of_a_hub_is_a_file(site: Site, tmp_path: Path, monkeypatch: py
     site.files["/some/model/resolve/main/folder/w.pt"] = CONTENT
     downloader(site, tmp_path).fetch(Hub("some/model", ("folder/w.pt",)), tmp_path / "w", SHA256)
     assert (tmp_path / "w").read_bytes() == CONTENT
+
+
+def test_answers_that_are_no_packages_are_one_sentence(site: Site, tmp_path: Path) -> None:
+    site.files["/simple/thing/"] = b'{"message": "log in first"}'
+    with pytest.raises(FileError, match="not the page of a package"):
+        downloader(site, tmp_path).fetch(PackageMember("pypi", "thing", "1.0", "m"), tmp_path / "x")
+    site.files["/simple/thing/"] = b"<a href='thing.whl'>no version</a>"
+    with pytest.raises(FileError, match="does not list this version"):
+        downloader(site, tmp_path).fetch(PackageMember("pypi", "thing", "1.0", "m"), tmp_path / "x")
+    site.break_after["/simple/thing/"] = [4]
+    with pytest.raises(FileError, match="broke off"):
+        downloader(site, tmp_path).fetch(PackageMember("pypi", "thing", "1.0", "m"), tmp_path / "x")
+    site.files["/x.bz2"] = b"<html>log in first</html>"
+    with pytest.raises(FileError, match="cannot be unpacked"):
+        downloader(site, tmp_path).fetch(Url(f"{site.url}/x.bz2"), tmp_path / "x")
+    packed = bytearray(wheel({"m": CONTENT}))
+    packed[60:400] = bytes(340)  # inside the compressed data
+    site.files["/x.zip"] = bytes(packed)
+    with pytest.raises(FileError, match="cannot be read"):
+        downloader(site, tmp_path).fetch(Url(f"{site.url}/x.zip", "m"), tmp_path / "x")

