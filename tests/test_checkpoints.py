@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from talkgen.checkpoints import (
@@ -194,3 +196,27 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="No space"):
         export_weights(nn.Linear(2, 2), file)
     assert file.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["zip.pt", "legacy.pt", "x.safetensors"])
+def test_damaged_files_are_named_whatever_is_wrong_with_them(name: str, tmp_path: Path) -> None:
+    file, weights = tmp_path / name, {"a": torch.arange(50.0)}
+    if file.suffix == ".safetensors":
+        save_file(weights, file)
+    else:
+        torch.save(weights, file, _use_new_zipfile_serialization=name == "zip.pt")
+    sound, rng = file.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for attempt in range(150):
+        damaged = bytearray(sound)
+        if attempt % 2:
+            del damaged[int(rng.integers(len(damaged))) :]
+        else:
+            for place in rng.integers(len(damaged), size=4):
+                damaged[place] = int(rng.integers(256))
+        file.write_bytes(damaged)
+        try:
+            load_checkpoint(file, "drop")
+        except FileError:
+            refused += 1
+    assert refused >= 75  # bytes that are changed inside a tensor cannot be seen

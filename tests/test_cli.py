@@ -102,3 +102,9 @@ def test_mistakes_in_a_prepare_command(
     assert said in error and error.startswith("error: ") and "Traceback" not in error
     assert error.count("\n") <= 2
     assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_a_pipe_may_be_closed_early() -> None:
+    command = f"{sys.executable} -m talkgen.cli prepare --help | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("talkgen prepare") and done.stderr == ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,21 @@ CONTAINERS = (
 )
 # What wrappers (DataParallel, torch.compile, DDP) put before every key.
 WRAPPERS = ("module.", "_orig_mod.")
+
+
+# What the readers of PyTorch raise on damaged bytes, besides UnpicklingError.
+_DAMAGED = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -111,15 +127,7 @@ def load_checkpoint(
             content = torch.load(file, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise FileError(file, _pickle_cause(file, error, foreign)) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except _DAMAGED as error:
         raise FileError(
             file, f"is truncated or not a checkpoint ({_first_line(error)}); fetch or export it again"
         ) from error
@@ -134,7 +142,7 @@ def _load_safetensors(file: Path, device: str | torch.device) -> dict[str, Tenso
 
     try:
         return load_file(file, device=str(device))
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise FileError(
             file, f"is truncated or not a safetensors file ({_first_line(error)}); fetch it again"
         ) from error
@@ -144,7 +152,7 @@ def _pickle_cause(file: Path, error: Exception, foreign: str) -> str:
     """Say in one sentence why the safe unpickler stopped."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipfile.is_zipfile(file) else []
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
+    except (*_DAMAGED, pickle.UnpicklingError):
         names = []
     if names and foreign == "refuse":
         return (

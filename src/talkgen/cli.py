@@ -7,6 +7,7 @@ Only the standard library is imported here; a command's own module is imported w
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,12 +56,15 @@ def run_command(function: Callable[[list[str]], int | None], arguments: Sequence
 
     Returns:
         Exit code: what the command gave; 1 after a :class:`TalkgenError`, and where the operating system
-        refused a file; 130 after Ctrl-C.
+        refused a file; 130 after Ctrl-C; 141 where the reader of a pipe went away.
     """
     try:
         return function(list(arguments)) or 0
     except TalkgenError as error:
         print(f"error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # of `talkgen … | head`; nobody reads what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         known = from_os_error(error)
         if known is None:
