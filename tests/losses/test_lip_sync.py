@@ -116,3 +116,15 @@ def test_sync_loss_moves_the_video_and_never_the_expert(final_relu: bool) -> Non
     assert not list(loss.parameters()) and not loss.state_dict()
     for key, value in expert.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 1e-30, 1e-12, 1e-6, 1.0])
+def test_bce_on_the_cosine_stays_finite_where_the_logarithm_does_not(overlap: float) -> None:
+    """Embeddings without a common component, and equal ones: −log is capped at 100, as in PyTorch."""
+    audio = torch.tensor([[1.0, 0.0]])
+    face = torch.tensor([[overlap, 1.0 - overlap]], requires_grad=True)
+    unit = torch.nn.functional.normalize(face, dim=1)
+    loss = CosineBCELoss()(audio, unit, audio[:, None])
+    loss.backward()
+    assert 0 <= float(loss.detach()) <= 100
+    assert face.grad is not None and bool(face.grad.isfinite().all())

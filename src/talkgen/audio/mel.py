@@ -70,11 +70,6 @@ class MelSettings:
         if self.pad_mode not in ("reflect", "constant"):
             raise ValueError(f"pad_mode must be 'reflect' or 'constant', got {self.pad_mode!r}")
 
-    @property
-    def steps_per_second(self) -> float:
-        """Columns of the spectrogram a second."""
-        return self.sample_rate / self.hop
-
 
 def mel_spectrogram(
     waveform: NDArray[np.floating], settings: MelSettings | None = None
