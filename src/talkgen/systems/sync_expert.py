@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE, cosines
+from talkgen.losses.mouth_shape import MouthShapeLoss
+from talkgen.models.experts.lip_view import LipView
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
-from talkgen.systems.augmentation import WindowAugmentation
+from talkgen.systems.augmentation import VoiceAugmentation
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,10 @@ class SyncExpertSystem(LightningModule):
         gradient_clip: largest norm of the gradient; 0 does not clip.
         stall_after: batches after which a loss still at chance is reported; 0 never reports.
         channel_order: see ``syncnet_input``.
-        augmentation: applied to training batches; None leaves them as they are.
+        view: what the expert sees of a window; None shows whole pictures.
+        augmentation: of the voice, in training.
+        mouth_shape: a further loss that shows the encoders where to look; None leaves it out.
+        mouth_weight: its weight.
     """
 
     def __init__(
@@ -57,7 +62,10 @@ class SyncExpertSystem(LightningModule):
         gradient_clip: float = 1.0,
         stall_after: int = 1000,
         channel_order: str = "bgr",
-        augmentation: WindowAugmentation | None = None,
+        view: LipView | None = None,
+        augmentation: VoiceAugmentation | None = None,
+        mouth_shape: MouthShapeLoss | None = None,
+        mouth_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.expert = expert
@@ -66,28 +74,37 @@ class SyncExpertSystem(LightningModule):
         self.learning_rate = learning_rate
         self.gradient_clip = gradient_clip
         self.channel_order = channel_order
+        self.view = view
         self.augmentation = augmentation
+        self.mouth_shape = mouth_shape
+        self.mouth_weight = mouth_weight
         self.stall = StallWatch(stall_after)
         self._similarities: list[tuple[Tensor, Tensor]] = []
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Unit vectors of the mels ``(b, d)``, the faces ``(b, d)`` and the shifted mels ``(b, n, d)``."""
         mels = torch.cat([batch["mel"].unsqueeze(1), batch["shifted_mel"]], dim=1)
+        if self.training and self.augmentation is not None:
+            mels = self.augmentation(mels)
         candidates = self.expert.embed_audio(mels.flatten(0, 1)).unflatten(0, mels.shape[:2])
-        face = self.expert.embed_face(syncnet_input(batch["video"], self.channel_order))
+        video = batch["video"] if self.view is None else self.view(batch["video"], batch["landmarks"])
+        face = self.expert.embed_face(syncnet_input(video, self.channel_order))
         return candidates[:, 0], face, candidates[:, 1:]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One batch."""
-        if self.augmentation is not None:
-            batch = self.augmentation(batch)
         audio, face, shifted = self.embed(batch)
         loss: Tensor = self.loss(audio, face, shifted)
         positive, negative = cosines(audio.detach(), face.detach(), shifted.detach())
         self.log("train/sync", loss.detach(), prog_bar=True)
         self.log("train/accuracy", sync_accuracy(positive, negative), prog_bar=True)
+        total = loss
+        if self.mouth_shape is not None:
+            shape = self.mouth_shape(audio, face, batch["landmarks"])
+            self.log("train/mouth_shape", shape.detach())
+            total = loss + self.mouth_weight * shape
         self.stall.watch(loss.detach(), self.loss.chance(len(face), shifted.shape[1]))
-        return loss
+        return total
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """How well in-sync and shifted mels of held-out people are told apart."""
@@ -103,9 +120,9 @@ class SyncExpertSystem(LightningModule):
         """Where the cosines of in-sync and shifted pairs lie: mean and the quantiles that meet."""
         positive, negative = (torch.cat(part).float() for part in zip(*self._similarities, strict=True))
         self._similarities.clear()
-        for name, cosines in (("positive", positive), ("negative", negative)):
-            low, middle, high = cosines.quantile(torch.tensor([0.05, 0.5, 0.95], device=cosines.device))
-            summary = {"mean": cosines.mean(), "p05": low, "p50": middle, "p95": high}
+        for name, values in (("positive", positive), ("negative", negative)):
+            low, middle, high = values.quantile(torch.tensor([0.05, 0.5, 0.95], device=values.device))
+            summary = {"mean": values.mean(), "p05": low, "p50": middle, "p95": high}
             self.log_dict({f"val/{name}_{key}": value for key, value in summary.items()}, sync_dist=True)
 
     def configure_gradient_clipping(
@@ -116,8 +133,9 @@ class SyncExpertSystem(LightningModule):
             self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     def configure_optimizers(self) -> Any:
-        """One optimiser over the expert and whatever the loss learns (its temperature)."""
-        optimizer = self.optimizer([*self.expert.parameters(), *self.loss.parameters()])
+        """One optimiser over the expert and what the losses learn (temperature, heads)."""
+        trained = [self.expert, self.loss, *([self.mouth_shape] if self.mouth_shape is not None else [])]
+        optimizer = self.optimizer([p for module in trained for p in module.parameters()])
         if self.learning_rate is None:
             return optimizer
         scheduler = {"scheduler": self.learning_rate(optimizer), "interval": "step"}
