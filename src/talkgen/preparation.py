@@ -96,7 +96,7 @@ def prepare_corpus(cfg: DictConfig) -> int:
 
 def check(root: str) -> int:
     """Read every byte of a store, print what is wrong with it and how fast it reads, and write a contact
-    sheet.
+    sheet where there is none.
     """
     from talkgen.data.store import Store
     from talkgen.data.store_report import check_store, write_contact_sheet
@@ -111,6 +111,7 @@ def check(root: str) -> int:
         return 1
     print(f"all {result.checked} shards and clips are sound")
     sheet = Path(root if "://" not in root else ".") / "contact_sheet.jpg"
-    write_contact_sheet(store, sheet)
+    if not sheet.is_file():
+        write_contact_sheet(store, sheet)
     print(f"look at it: {sheet}")
     return 0

@@ -671,3 +671,10 @@ def test_odd_names_and_rates(tmp_path: Path) -> None:
     assert outcome.store.clips[0].frames == 50
     assert [(reject.clip.split(" at ")[0], reject.stage) for reject in outcome.rejects] == [("short", "face")]
     assert check_store(outcome.store, progress=False).faults == []
+
+
+@pytest.mark.usefixtures("squares")
+def test_a_network_that_cannot_be_read_is_no_fault_of_the_clips(tmp_path: Path) -> None:
+    film(tmp_path / "raw/anna.mp4", 50, sound=speech(2.0))
+    with pytest.raises(TalkgenError, match="no such file"):
+        run(tmp_path / "raw", tmp_path / "out", features=("whisper",), whisper=str(tmp_path / "gone.pt"))

@@ -13,10 +13,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ from talkgen.faces.landmarks import make_landmarker
 from talkgen.faces.shots import shot_boundaries
 from talkgen.faces.tracking import FaceTrack, choose_track, fill_gaps, track_faces
 from talkgen.video.reader import VideoInfo, probe, read_frames
+
+_Network = TypeVar("_Network")
 
 FEATURES = ("whisper", "hubert")
 _MISSING_SOUND_SECONDS = 0.5  # sound may end so much before the picture; it is filled up with silence
@@ -449,19 +451,22 @@ class ClipPreparer:
 
     @cached_property
     def _detector(self) -> Any:
-        return make_detector(self.settings.detector)
+        return _loaded(partial(make_detector, self.settings.detector))
 
     @cached_property
     def _landmarker(self) -> Any:
-        return make_landmarker(self.settings.landmarker)
+        return _loaded(partial(make_landmarker, self.settings.landmarker))
 
     @cached_property
     def _speech_ratio(self) -> Callable[[np.ndarray], float]:
-        return make_speech_ratio(self.settings.speech)
+        return _loaded(partial(make_speech_ratio, self.settings.speech))
 
     @cached_property
     def _features(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-        return {name: make_features(name, getattr(self.settings, name)) for name in self.settings.features}
+        return {
+            name: _loaded(partial(make_features, name, getattr(self.settings, name)))
+            for name in self.settings.features
+        }
 
     @cached_property
     def _av_expert(self) -> Callable[[np.ndarray, np.ndarray], tuple[float, float]]:
@@ -472,6 +477,14 @@ class ClipPreparer:
             raise TalkgenError(
                 f"av_expert={self.settings.av_expert}: {error}; write it as module:function"
             ) from error
+
+
+def _loaded(load: Callable[[], _Network]) -> _Network:
+    """A network; that its file cannot be read is no fault of the clip, and ends the preparation."""
+    try:
+        return load()
+    except FileError as error:
+        raise TalkgenError(str(error)) from error
 
 
 def make_features(name: str, network: str | None) -> Callable[[np.ndarray], np.ndarray]:
