@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
 import av
 import numpy as np
 import pytest
 import soundfile
+from av.stream import Disposition
 
-from talkgen.audio.waveform import load_waveform, resample, save_waveform, to_int16
+from talkgen.audio.waveform import _zero_seconds, load_waveform, resample, save_waveform, to_int16
 from talkgen.errors import FileError
 
 
@@ -165,3 +170,18 @@ def test_resample_keeps_the_length_and_type():
     assert resample(same, 16000, 16000) is same
     with pytest.raises(ValueError, match="cannot be read"):
         load_waveform("a.wav", start_seconds=-1)
+
+
+def test_a_cover_image_is_no_first_picture() -> None:
+    def stream(start: int | None, cover: bool = False) -> SimpleNamespace:
+        disposition = Disposition.attached_pic if cover else Disposition(0)
+        return SimpleNamespace(start_time=start, time_base=Fraction(1, 1000), disposition=disposition)
+
+    def container(video: list[SimpleNamespace], audio: list[SimpleNamespace]) -> Any:
+        return SimpleNamespace(streams=SimpleNamespace(video=video, audio=audio))
+
+    cover, late = stream(0, cover=True), stream(500)
+    assert _zero_seconds(container([cover], [late])) == 0.5
+    assert _zero_seconds(container([cover, stream(200)], [late])) == 0.2
+    assert _zero_seconds(container([stream(None)], [late])) == 0.5  # as video/container.py has it
+    assert _zero_seconds(container([stream(40)], [stream(-23)])) == 0.0

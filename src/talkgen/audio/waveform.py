@@ -17,6 +17,7 @@ import av
 import av.error
 import numpy as np
 import soundfile
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from talkgen.errors import FileError
@@ -202,17 +203,19 @@ def _read_container(
 def _zero_seconds(container: av.container.InputContainer) -> float:
     """When a player starts, in the container's own time: at the earlier of first picture and first sound.
 
-    Negative times of sound are codec priming, which nobody hears. ``talkgen.video.container`` has the same
-    rule.
+    Negative times of sound are codec priming, which nobody hears; cover images do not count.
+    ``talkgen.video.container`` has the same rule.
     """
-    starts = [_start(stream) for stream in container.streams.video[:1]]
-    starts += [max(0.0, _start(stream)) for stream in container.streams.audio]
-    return min(starts, default=0.0)
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    starts = [_start(stream) for stream in moving[:1]]
+    starts += [max(0.0, start) for stream in container.streams.audio if (start := _start(stream)) is not None]
+    return min((start for start in starts if start is not None), default=0.0)
 
 
-def _start(stream: av.VideoStream | av.AudioStream) -> float:
+def _start(stream: av.VideoStream | av.AudioStream) -> float | None:
+    """First timestamp of a stream, None where it states none."""
     if stream.start_time is None or stream.time_base is None:
-        return 0.0
+        return None
     return float(stream.start_time * stream.time_base)
 
 
