@@ -110,7 +110,7 @@ def test_import_checks_what_it_is_given(registry: Path) -> None:
     assert weights.main(["import", "first", str(registry / "good")]) == 0
     assert weights.main(["import", "by_hand", str(registry / "bad")]) == 0  # no published hash
     assert weights.find("by_hand").read_bytes() == b"something else"
-    with pytest.raises(FileError, match="no such file"):
+    with pytest.raises(FileError, match="there is no file"):
         weights.main(["import", "first", str(registry)])
 
 

@@ -584,7 +584,7 @@ def import_file(name: str, file: Path) -> Path:
     """
     weight = entry(name)
     if not file.exists() or file.is_dir() != bool(weight.members):
-        raise FileError(file, f"there is no such {'folder' if weight.members else 'file'}; check the path")
+        raise FileError(file, f"there is no {'folder' if weight.members else 'file'} of this name; check it")
     missing = [member for member in weight.members if not (file / member).is_file()]
     if missing:
         raise FileError(file, f"has no {', '.join(missing)}")

@@ -678,3 +678,10 @@ def test_a_network_that_cannot_be_read_is_no_fault_of_the_clips(tmp_path: Path) 
     film(tmp_path / "raw/anna.mp4", 50, sound=speech(2.0))
     with pytest.raises(TalkgenError, match="no such file"):
         run(tmp_path / "raw", tmp_path / "out", features=("whisper",), whisper=str(tmp_path / "gone.pt"))
+
+
+def test_a_misspelt_detector_is_no_fault_of_the_clips(tmp_path: Path) -> None:
+    film(tmp_path / "raw/anna.mp4", 50, sound=speech(2.0))
+    prepare_module._preparer.cache_clear()
+    with pytest.raises(TalkgenError, match="no face detector 'dlibb'; there are insightface"):
+        run(tmp_path / "raw", tmp_path / "out", detector="dlibb")

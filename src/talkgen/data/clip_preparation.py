@@ -480,10 +480,10 @@ class ClipPreparer:
 
 
 def _loaded(load: Callable[[], _Network]) -> _Network:
-    """A network; that its file cannot be read is no fault of the clip, and ends the preparation."""
+    """A network; that its name or file is wrong is no fault of the clip, and ends the preparation."""
     try:
         return load()
-    except FileError as error:
+    except (FileError, ValueError) as error:
         raise TalkgenError(str(error)) from error
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from talkgen import weights
 from talkgen.download import file_sha256
-from talkgen.errors import MissingPackage, MissingWeights
+from talkgen.errors import MissingPackage, MissingWeights, TalkgenError
 from talkgen.faces.detection import Face, FaceDetector, make_detector
 from talkgen.faces.landmarks import Landmarker, make_landmarker
 
@@ -66,7 +66,12 @@ def open_landmark_source(backend: str = "insightface") -> LandmarkSource | Missi
     """The landmark source of one backend, or the reason why there is none, which says how to cure it.
 
     The reason is given back and not raised: a table goes without the columns that need it, and says so.
+
+    Raises:
+        TalkgenError: there is no such backend.
     """
+    if backend not in WEIGHTS:
+        raise TalkgenError(f"no landmarks of {backend!r}; there are {', '.join(WEIGHTS)}")
     try:
         detector, landmarker = make_detector(backend), make_landmarker(backend)
     except (MissingWeights, MissingPackage) as error:
