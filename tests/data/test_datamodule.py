@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +154,17 @@ def test_workers_end_at_once_when_an_epoch_is_left(root: str) -> None:
     del loader  # in a cycle of references, PyTorch would wait 5 s for each worker
     gc.collect()
     assert time.monotonic() - began < 4
+
+
+def test_signals_to_the_whole_process_group_leave_workers_alive(root: str) -> None:
+    loader = TalkingFaceData(root, WindowSettings(frames=2), batch_size=1, workers=1).train_dataloader()
+    batches = iter(loader)
+    next(batches)
+    for worker in multiprocessing.active_children():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker.pid or 0, number)
+    time.sleep(0.2)
+    assert len(list(batches)) == len(loader) - 1
 
 
 def test_a_position_in_other_data_is_not_used(root: str, caplog: pytest.LogCaptureFixture) -> None:
