@@ -24,8 +24,8 @@ _NAMED = 20  # bad samples that are named in the log; the others are only counte
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # one worker is one core
-    # A scheduler or a terminal sends these to the whole process group. The main process answers them by saving
-    # and then ends its workers; a worker that left before would take the run down instead.
+    # A scheduler or a terminal sends these to the whole process group. The main process saves and then ends
+    # its workers; a worker that left before would take the run down instead.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
