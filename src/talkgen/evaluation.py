@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from talkgen.configuration import RunFolder, build, find_runs, hydra_command
-from talkgen.errors import FileError, TalkgenError
+from talkgen.errors import TalkgenError
+from talkgen.inference.runs import load_network, run_config
 
 if TYPE_CHECKING:
     from talkgen.data.datamodule import TalkingFaceData
@@ -45,7 +44,7 @@ def run(cfg: DictConfig) -> int:
         TalkgenError: there is no such run, or it cannot be scored.
     """
     runs = choose_runs(Path(cfg.paths.runs), cfg.run, list(cfg.runs))
-    kinds = {_system(folder) for folder in runs}
+    kinds = {str(run_config(folder).system._target_) for folder in runs}
     if len(kinds) > 1:
         raise TalkgenError(f"runs of different kinds do not fit into one table: {', '.join(sorted(kinds))}")
     out = Path(cfg.out) if cfg.out else runs[0].path / "evaluation"
@@ -88,38 +87,6 @@ def choose_runs(folder: Path, name: str | None, names: Sequence[str]) -> list[Ru
             raise TalkgenError(f"there is no trained run {wanted!r} in {folder}; there are {there}")
         chosen.append(found[0])
     return chosen
-
-
-def _system(folder: RunFolder) -> str:
-    try:
-        return str(OmegaConf.load(folder.config).system._target_)
-    except (AttributeError, OmegaConfBaseException, YAMLError) as error:
-        raise FileError(folder.config, "is not the config of a talkgen run; delete the run") from error
-
-
-def load_network(folder: RunFolder, part: str, checkpoint: str = "best") -> Any:
-    """Rebuild a network of a run and fill it with its trained weights, averaged ones where there are any.
-
-    Args:
-        folder: the run.
-        part: the network's name in the system, such as ``"vqgan"``.
-        checkpoint: ``"best"`` (the last one where there is no best) or ``"last"``.
-
-    Raises:
-        TalkgenError: the config or the checkpoint cannot be used.
-    """
-    from talkgen.checkpoints import load_checkpoint, load_part
-
-    if checkpoint not in ("best", "last"):
-        raise TalkgenError(f"checkpoint is best or last, not {checkpoint!r}")
-    file = folder.best if checkpoint == "best" and folder.best.is_file() else folder.last
-    network = build(OmegaConf.load(folder.config).system[part])
-    content = load_checkpoint(file)
-    weights = content["state_dict"] | content.get("ema", {})
-    # Vectors that wait for k-means belong to training; a network that is used has no place for them.
-    weights = {key: value for key, value in weights.items() if not key.endswith(".waiting")}
-    load_part(network, {"state_dict": weights}, part)
-    return network.eval().requires_grad_(False)
 
 
 def open_clips(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> tuple[TalkingFaceData, HeldOutClips]:

@@ -6,11 +6,15 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from talkgen.configuration import build, check_keys, hydra_command, options
 from talkgen.errors import TalkgenError
+
+if TYPE_CHECKING:
+    from talkgen.data.clip_preparation import Networks, PrepareSettings
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,6 +62,7 @@ def prepare_corpus(cfg: DictConfig) -> int:
         raise TalkgenError(f"shard_megabytes={cfg.shard_megabytes}: give a number above 0")
     executor = make_executor(cfg.executor, cfg.workers, cfg.ray_address)
     settings = build(cfg.settings)
+    networks = open_networks(settings)
     source = Path(folder).absolute()
     if cfg.corpus.get("generate") is not None:
         build(cfg.corpus.generate)(source)
@@ -76,6 +81,7 @@ def prepare_corpus(cfg: DictConfig) -> int:
         redo=cfg.redo,
         disk_check=cfg.disk_check,
         progress=cfg.progress,
+        networks=networks,
     )
     store = outcome.store
     if outcome.done_before == len(raw_clips):
@@ -92,6 +98,26 @@ def prepare_corpus(cfg: DictConfig) -> int:
         print(f"why: {Path(cfg.out) / 'rejects.csv'}")
     print(f"look at it: {Path(cfg.out) / 'contact_sheet.jpg'}")
     return 0
+
+
+def open_networks(settings: PrepareSettings) -> Networks:
+    """The networks that the settings name by a run.
+
+    Raises:
+        TalkgenError: one cannot be used; said before any work is done.
+    """
+    from talkgen.data.clip_preparation import Networks
+
+    expert = settings.av_expert
+    if expert is None or (":" in expert and not Path(expert).exists()):  # module:function
+        return Networks()
+    from talkgen.inference.av_offset import load_av_offset
+
+    if settings.fps != 25:
+        raise TalkgenError(
+            f"av_expert={expert} sees five frames of 25 a second; fps={settings.fps:g} will not do"
+        )
+    return Networks(load_av_offset(expert))
 
 
 def check(root: str) -> int:

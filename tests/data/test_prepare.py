@@ -240,12 +240,13 @@ def test_nothing_kept_is_an_error_that_says_why(tmp_path: Path) -> None:
         run(tmp_path / "raw", tmp_path / "out")
 
 
-def lagging_expert() -> Callable[[np.ndarray, np.ndarray], tuple[float, float]]:
-    """An expert that takes the sound of every clip to be 3 frames late."""
+def early_expert() -> Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]:
+    """An expert that takes the sound of every clip to be 3 frames early."""
 
-    def measure(frames: np.ndarray, waveform: np.ndarray) -> tuple[float, float]:
+    def measure(frames: np.ndarray, waveform: np.ndarray, landmarks: np.ndarray) -> tuple[float, float]:
         assert frames.dtype == np.uint8 and frames.shape[1:] == (48, 48, 3)
-        assert len(waveform) == len(frames) * 640
+        assert len(waveform) == len(frames) * 640 and landmarks.shape == (len(frames), 68, 2)
+        assert np.abs(landmarks.mean((0, 1)) - 24).max() < 6  # pixels of the crop: around its middle
         return 3.0, 7.0
 
     return measure
@@ -253,16 +254,21 @@ def lagging_expert() -> Callable[[np.ndarray, np.ndarray], tuple[float, float]]:
 
 @pytest.mark.usefixtures("squares")
 def test_sound_is_moved_by_what_an_expert_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_preparation, "lagging_expert", lagging_expert, raising=False)
-    name = "talkgen.data.clip_preparation:lagging_expert"
+    monkeypatch.setattr(clip_preparation, "early_expert", early_expert, raising=False)
+    name = "talkgen.data.clip_preparation:early_expert"
     film(tmp_path / "raw/a.mp4", 50, sound=speech(2))
     plain = run(tmp_path / "raw", tmp_path / "plain").store
     moved = run(tmp_path / "raw", tmp_path / "moved", av_expert=name).store
-    before, after = (store.array(store.clips[0], "waveform") for store in (plain, moved))
-    np.testing.assert_array_equal(after[: -3 * 640], before[3 * 640 :])
+    kept = run(tmp_path / "raw", tmp_path / "kept", av_expert=name, correct_av_offset=False).store
+    before, after, as_was = (store.array(store.clips[0], "waveform") for store in (plain, moved, kept))
+    np.testing.assert_array_equal(after[3 * 640 :], before[: -3 * 640])
+    assert not after[: 3 * 640].any()
+    np.testing.assert_array_equal(as_was, before)
     assert moved.clips[0].checks["av_offset_frames"] == 3 and moved.clips[0].checks["av_confidence"] == 7
     with pytest.raises(TalkgenError, match=r"left out \(av_offset_frames 1\)"):
         run(tmp_path / "raw", tmp_path / "far", av_expert=name, filters={"max_av_offset_frames": 2})
+    with pytest.raises(TalkgenError, match=r"left out \(av_confidence 1\)"):
+        run(tmp_path / "raw", tmp_path / "unsure", av_expert=name, filters={"min_av_confidence": 8})
     with pytest.raises(TalkgenError, match="module:function"):
         run(tmp_path / "raw", tmp_path / "none", av_expert="talkgen.nothing:here")
 

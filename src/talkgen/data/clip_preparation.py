@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,47 @@ _MISSING_SOUND_SECONDS = 0.5  # sound may end so much before the picture; it is 
 _SHARPNESS_EVERY = 5  # frames
 
 
+class AVExpert(Protocol):
+    """Measures how far sound and picture of a clip are apart."""
+
+    def __call__(
+        self, frames: np.ndarray, waveform: np.ndarray, landmarks: np.ndarray
+    ) -> tuple[float, float]:
+        """Offset in frames, positive where the sound is early, and confidence.
+
+        Args:
+            frames: crops, uint8 `(n, size, size, 3)`, RGB.
+            waveform: their sound, float32, 16 kHz.
+            landmarks: `(n, 68, 2)` in pixels of `frames`.
+        """
+        ...
+
+
+class TrainedAVExpert(AVExpert, Protocol):
+    """One from a checkpoint."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the checkpoint."""
+        ...
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks of the layers above, which `talkgen prepare` opens; hashable, and light to send to workers.
+
+    Attributes:
+        av_expert: what `PrepareSettings.av_expert` names, where that is a run.
+    """
+
+    av_expert: TrainedAVExpert | None = None
+
+    def digests(self) -> dict[str, str] | None:
+        """The sha256 of each checkpoint; a store is made with one and the same. None without networks."""
+        named = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {name: network.sha256 for name, network in named.items() if network is not None} or None
+
+
 @dataclass(frozen=True)
 class PrepareSettings:
     """How raw clips become clips of a store.
@@ -62,10 +103,11 @@ class PrepareSettings:
         speech: `energy`, `silero`, or `auto` (silero where its file lies).
         features: of FEATURES, computed with the networks below.
         whisper, hubert: file, folder or hub id of the network; None: the registered default.
-        av_expert: `module:function` that gives a callable (frames uint8 `(n, size, size, 3)`, waveform
-        float32) →
-            (frames by which the sound lags, confidence); None measures nothing.
-        correct_av_offset: move the sound by what the expert says, where it is within the filter's limit.
+        av_expert: what measures how far sound and picture are apart: a run of `experiment=sync_expert`
+            (folder or checkpoint; `talkgen prepare` opens it and hands it over in `Networks`), or
+            `module:function` that gives an `AVExpert`. None measures nothing.
+        correct_av_offset: move the sound by what the expert says, where offset and confidence are within
+            the filters' limits.
         filters: limits beyond which clips are left out.
     """
 
@@ -177,11 +219,15 @@ class ClipPreparer:
     Args:
         source: folder of the corpus.
         settings: how.
+        networks: those that the settings name.
     """
 
-    def __init__(self, source: str | Path, settings: PrepareSettings) -> None:
+    def __init__(
+        self, source: str | Path, settings: PrepareSettings, networks: Networks | None = None
+    ) -> None:
         self.source = Path(source)
         self.settings = settings
+        self.networks = networks or Networks()
 
     def prepare(self, raw: RawClip, crop_like: RawClip | None = None) -> Iterator[Fragment | Reject]:
         """All clips of a raw clip, encoded, one after the other, and what was left out of it.
@@ -425,17 +471,17 @@ class ClipPreparer:
             landmarks = stretch.landmarks
         elif not np.isfinite(landmarks).all((1, 2)).any():
             raise _Left("landmarks", "the landmark network found no face")
+        in_crop = transform_points(stretch.matrices, fill_gaps(landmarks))
         checks = {**clip.checks, "sharpness": float(np.median(sharp))}
         if self.settings.av_expert is not None:
-            offset, checks["av_confidence"] = self._av_expert(np.stack(crops), waveform)
+            offset, checks["av_confidence"] = self._av_expert(np.stack(crops), waveform, in_crop)
             checks["av_offset_frames"] = offset
-            if self.settings.correct_av_offset and abs(offset) <= self.settings.filters.max_av_offset_frames:
-                waveform = _moved_earlier(waveform, round(offset / clip.fps * SAMPLE_RATE))
         if fault := self.settings.filters.fault(checks):
             raise _Left(*fault)
+        if self.settings.correct_av_offset and (offset := checks.get("av_offset_frames", 0.0)):
+            waveform = _moved_later(waveform, round(offset / clip.fps * SAMPLE_RATE))
         rounded = {name: round(value, 3) for name, value in checks.items()}
         encoder.clip = dataclasses.replace(clip, checks=rounded)
-        in_crop = transform_points(stretch.matrices, fill_gaps(landmarks))
         arrays: dict[str, np.ndarray] = {
             "mel": mel_spectrogram(waveform),
             "waveform": to_int16(waveform),
@@ -469,14 +515,17 @@ class ClipPreparer:
         }
 
     @cached_property
-    def _av_expert(self) -> Callable[[np.ndarray, np.ndarray], tuple[float, float]]:
+    def _av_expert(self) -> AVExpert:
+        if self.networks.av_expert is not None:
+            return self.networks.av_expert
         module, _, function = str(self.settings.av_expert).partition(":")
         try:
-            return getattr(importlib.import_module(module), function)()
-        except (ImportError, AttributeError) as error:
+            expert: AVExpert = getattr(importlib.import_module(module), function)()
+        except (ImportError, AttributeError, ValueError) as error:
             raise TalkgenError(
                 f"av_expert={self.settings.av_expert}: {error}; write it as module:function"
             ) from error
+        return expert
 
 
 def _loaded(load: Callable[[], _Network]) -> _Network:
@@ -498,11 +547,11 @@ def make_features(name: str, network: str | None) -> Callable[[np.ndarray], np.n
     return HubertFeatures(network or weights.find("hubert_base"))
 
 
-def _moved_earlier(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """The sound `samples` earlier (later where negative), as long as before; silence comes in at the end."""
+def _moved_later(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """The sound `samples` later (earlier where negative), as long as before; silence fills the gap."""
     moved = np.zeros_like(waveform)
     if samples >= 0:
-        moved[: len(waveform) - samples] = waveform[samples:]
+        moved[samples:] = waveform[: len(waveform) - samples]
     else:
-        moved[-samples:] = waveform[:samples]
+        moved[:samples] = waveform[-samples:]
     return moved

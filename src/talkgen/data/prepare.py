@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from talkgen.configuration import differences
 from talkgen.data.clip import Clip, RawClip, from_json, to_json
-from talkgen.data.clip_preparation import ClipPreparer, PrepareSettings, Reject
+from talkgen.data.clip_preparation import ClipPreparer, Networks, PrepareSettings, Reject
 from talkgen.data.executors import Executor, ProcessExecutor, WorkerDied
 from talkgen.data.files import temporary_name, write_atomically
 from talkgen.data.store import SHARD_BYTES, Fragment, Store, StoreWriter, Stream
@@ -55,6 +55,7 @@ class Job:
         crop_like: the clip that it is cropped like, for a swapped one.
         source, work: folders.
         settings: how.
+        networks: those that the settings name.
     """
 
     number: int
@@ -63,6 +64,7 @@ class Job:
     source: str
     work: str
     settings: PrepareSettings
+    networks: Networks
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def prepare(
     redo: bool = False,
     disk_check: bool = True,
     progress: bool = True,
+    networks: Networks | None = None,
 ) -> Outcome:
     """Prepare a corpus. Running it again completes what was begun, or, where all is done, does nothing.
 
@@ -105,6 +108,7 @@ def prepare(
         redo: throw away what is in `out` and begin anew.
         disk_check: refuse to begin where the disk is too small.
         progress: show a bar.
+        networks: of the layers above, where the settings name one.
 
     Raises:
         TalkgenError: there are no raw clips; or `out` was prepared from other clips or with other
@@ -112,14 +116,14 @@ def prepare(
             disk is too small; or no clip was kept; or a network's file is missing; or the run was
             interrupted.
     """
-    settings = settings or PrepareSettings()
+    settings, networks = settings or PrepareSettings(), networks or Networks()
     settings = dataclasses.replace(settings, speech=resolve_detector(settings.speech))
     out = Path(out)
     if not raw_clips:
         raise TalkgenError(f"{source}: the corpus has no clips")
     _refuse_repeated_ids(raw_clips)
     began = time.monotonic()
-    plan = _describe(raw_clips, settings, shard_bytes)
+    plan = _describe(raw_clips, settings, networks, shard_bytes)
     out.mkdir(parents=True, exist_ok=True)
     work = out / "work"
     with _only_one(out):
@@ -149,9 +153,12 @@ def prepare(
         # one look over all ids, not one for every clip
         by_id = {raw.id: raw for raw in raw_clips}
         jobs = (
-            Job(n, raw_clips[n], by_id.get(raw_clips[n].swap_of or ""), str(source), str(work), settings)
+            Job(
+                n, raw_clips[n], by_id.get(raw_clips[n].swap_of or ""), str(source), str(work), settings,
+                networks,
+            )
             for n in waiting
-        )
+        )  # fmt: skip
         bar = tqdm(
             total=len(raw_clips), initial=done_before, unit="clip", disable=not progress, smoothing=0.05,
             desc=f"prepare {raw_clips[0].corpus}",
@@ -174,14 +181,15 @@ def prepare(
 
 def prepare_item(job: Job) -> int:
     """What a worker does with one item; gives its number."""
-    _write_item(job, _preparer(job.source, job.settings).prepare(job.raw, job.crop_like))
+    preparer = _preparer(job.source, job.settings, job.networks)
+    _write_item(job, preparer.prepare(job.raw, job.crop_like))
     return job.number
 
 
 @lru_cache(maxsize=1)
-def _preparer(source: str, settings: PrepareSettings) -> ClipPreparer:
+def _preparer(source: str, settings: PrepareSettings, networks: Networks) -> ClipPreparer:
     """Networks are loaded once a process."""
-    return ClipPreparer(source, settings)
+    return ClipPreparer(source, settings, networks)
 
 
 # Items ------------------------------------------------------------------------------------------------------
@@ -320,7 +328,9 @@ def read_rejects(file: Path) -> list[Reject]:
 # Plan, lock and disk ----------------------------------------------------------------------------------------
 
 
-def _describe(raw_clips: Sequence[RawClip], settings: PrepareSettings, shard_bytes: int) -> dict[str, Any]:
+def _describe(
+    raw_clips: Sequence[RawClip], settings: PrepareSettings, networks: Networks, shard_bytes: int
+) -> dict[str, Any]:
     digest = hashlib.sha256("\n".join(to_json(raw) for raw in raw_clips).encode()).hexdigest()
     # through JSON, so that it compares equal with what is read back
     return json.loads(
@@ -330,6 +340,7 @@ def _describe(raw_clips: Sequence[RawClip], settings: PrepareSettings, shard_byt
                 "raw_clips": len(raw_clips),
                 "raw_clips_sha256": digest,
                 "shard_bytes": shard_bytes,
+                "networks_sha256": networks.digests(),
                 **dataclasses.asdict(settings),
             }
         )
