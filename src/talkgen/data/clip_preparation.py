@@ -25,6 +25,7 @@ from talkgen.audio.alignment import sample_range
 from talkgen.audio.mel import mel_spectrogram
 from talkgen.audio.waveform import SAMPLE_RATE, load_waveform, to_int16
 from talkgen.data.clip import Clip, RawClip
+from talkgen.data.face_choice import choose_speaker, frame_loudness, from_left_to_right, parse_choice
 from talkgen.data.filters import FilterSettings, sharpness, yaw_degrees
 from talkgen.data.store import ClipEncoder, Fragment
 from talkgen.data.voice import make_speech_ratio
@@ -32,7 +33,7 @@ from talkgen.errors import FileError, TalkgenError
 from talkgen.faces.alignment import crop_matrices, identity_warp
 from talkgen.faces.crop import CROPS, CropSettings, crop_frame, transform_points
 from talkgen.faces.detection import Face, make_detector
-from talkgen.faces.ibug import keypoints_from_landmarks
+from talkgen.faces.ibug import keypoints_from_landmarks, mouth_opening
 from talkgen.faces.landmarks import make_landmarker
 from talkgen.faces.shots import shot_boundaries
 from talkgen.faces.tracking import FaceTrack, choose_track, fill_gaps, track_faces
@@ -99,7 +100,9 @@ class PrepareSettings:
         quality: of the JPEGs, 1 to 100.
         detector, landmarker: backends, see `talkgen.faces`.
         detect_every: the detector looks at every n-th frame; between them the face is interpolated.
-        choose: which face of several: `size` or `longest`.
+        choose: which face of several in a shot: `size`, `longest`, `index:N` (from left to right, from 0;
+            faces seen for less than `min_seconds` are not counted), or `speaker` (whose mouth moves with the
+            sound; finds landmarks of every face, which takes about as long again as detection).
         speech: `energy`, `silero`, or `auto` (silero where its file lies).
         features: of FEATURES, computed with the networks below.
         whisper, hubert: file, folder or hub id of the network; None: the registered default.
@@ -140,8 +143,7 @@ class PrepareSettings:
             raise ValueError(f"no crop {self.crop!r}; there are {', '.join(CROPS)}")
         if self.codec not in ("jpeg", "i420") or (self.codec == "i420" and self.size % 2):
             raise ValueError(f"codec is jpeg, or i420 with an even size, not {self.codec!r} with {self.size}")
-        if self.choose not in ("size", "longest"):
-            raise ValueError(f"choose is size or longest, not {self.choose!r}")
+        parse_choice(self.choose)
         if self.size < 16 or self.fps <= 0 or not 1 <= self.quality <= 100:
             raise ValueError(
                 "size is at least 16, fps above 0, quality 1 to 100, "
@@ -333,10 +335,15 @@ class ClipPreparer:
     def _from_detection(self, raw: RawClip, rejects: list[Reject]) -> Iterator[_Stretch]:
         settings = self.settings
         detections: list[list[Face]] = []
+        openings: list[list[float]] = []  # of the mouths of the faces, where the speaker is looked for
 
         def watched() -> Iterator[np.ndarray]:
             for number, frame in enumerate(self._frames(raw)):
-                detections.append(self._detector.detect(frame) if number % settings.detect_every == 0 else [])
+                faces = self._detector.detect(frame) if number % settings.detect_every == 0 else []
+                detections.append(faces)
+                if settings.choose == "speaker":
+                    points = [self._landmarker.landmarks(frame, face) for face in faces]
+                    openings.append([float(mouth_opening(each)) for each in points])
                 yield frame
 
         cuts = list(shot_boundaries(watched()))
@@ -352,8 +359,38 @@ class ClipPreparer:
                     Reject(where, raw.video, "face", f"no face in a shot of {stop - start} frames")
                 )
                 continue
-            track = choose_track(inside, by=settings.choose)  # type: ignore[arg-type]
+            try:
+                track = self._choose(raw, inside, detections, openings)
+            except _Left as left:
+                where = f"{raw.id} at {start / settings.fps:.2f} s"
+                rejects.append(Reject(where, raw.video, left.stage, left.reason))
+                continue
             yield self._followed(track)
+
+    def _choose(
+        self,
+        raw: RawClip,
+        tracks: list[FaceTrack],
+        detections: list[list[Face]],
+        openings: list[list[float]],
+    ) -> FaceTrack:
+        """The face that is meant among those of one shot."""
+        by, fps = parse_choice(self.settings.choose), self.settings.fps
+        if isinstance(by, str) and by != "speaker":
+            return choose_track(tracks, by=by)
+        # whoever is seen for a moment only would be no clip; neither count nor score shall depend on them
+        least = self.settings.filters.min_seconds * fps
+        tracks = [track for track in tracks if len(track.found) >= least] or tracks
+        if isinstance(by, int):
+            if by >= len(tracks):
+                raise _Left("face", f"no face {by} from the left; there are {len(tracks)}, counted from 0")
+            return choose_track(from_left_to_right(tracks), by=by)
+        if len(tracks) == 1:
+            return tracks[0]
+        first, last = min(track.start for track in tracks), max(track.stop for track in tracks)
+        file = self.source / (raw.audio or raw.video)
+        loudness = frame_loudness(file, raw.start_seconds + first / fps, last - first, fps)
+        return choose_speaker(tracks, detections, openings, loudness, fps)
 
     def _followed(self, track: FaceTrack) -> _Stretch:
         looked = np.arange(track.start, track.stop) % self.settings.detect_every == 0
