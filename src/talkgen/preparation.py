@@ -108,16 +108,21 @@ def open_networks(settings: PrepareSettings) -> Networks:
     """
     from talkgen.data.clip_preparation import Networks
 
-    expert = settings.av_expert
-    if expert is None or (":" in expert and not Path(expert).exists()):  # module:function
-        return Networks()
-    from talkgen.inference.av_offset import load_av_offset
+    expert = codes = None
+    place = settings.av_expert
+    if place is not None and (":" not in place or Path(place).exists()):  # else it is module:function
+        from talkgen.inference.av_offset import load_av_offset
 
-    if settings.fps != 25:
-        raise TalkgenError(
-            f"av_expert={expert} sees five frames of 25 a second; fps={settings.fps:g} will not do"
-        )
-    return Networks(load_av_offset(expert))
+        if settings.fps != 25:
+            raise TalkgenError(
+                f"av_expert={place} sees five frames of 25 a second; fps={settings.fps:g} will not do"
+            )
+        expert = load_av_offset(place)
+    if settings.codes is not None:
+        from talkgen.inference.vqgan import load_frame_codes
+
+        codes = load_frame_codes(settings.codes)
+    return Networks(expert, codes)
 
 
 def check(root: str) -> int:

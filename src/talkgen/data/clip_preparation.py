@@ -41,9 +41,11 @@ from talkgen.video.reader import VideoInfo, probe, read_frames
 
 _Network = TypeVar("_Network")
 
-FEATURES = ("whisper", "hubert")
+SOUND_FEATURES = ("whisper", "hubert")
+FEATURES = (*SOUND_FEATURES, "codes")
 _MISSING_SOUND_SECONDS = 0.5  # sound may end so much before the picture; it is filled up with silence
 _SHARPNESS_EVERY = 5  # frames
+_CODED_AT_ONCE = 32  # frames
 
 
 class AVExpert(Protocol):
@@ -71,15 +73,30 @@ class TrainedAVExpert(AVExpert, Protocol):
         ...
 
 
+class FrameEncoder(Protocol):
+    """Gives the codes of frames by a network from a checkpoint."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the checkpoint."""
+        ...
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """A batch of crops, uint8 `(n, size, size, 3)`, RGB → uint16 `(n, h, w)`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Networks:
     """Networks of the layers above, which `talkgen prepare` opens; hashable, and light to send to workers.
 
     Attributes:
         av_expert: what `PrepareSettings.av_expert` names, where that is a run.
+        codes: what `PrepareSettings.codes` names.
     """
 
     av_expert: TrainedAVExpert | None = None
+    codes: FrameEncoder | None = None
 
     def digests(self) -> dict[str, str] | None:
         """The sha256 of each checkpoint; a store is made with one and the same. None without networks."""
@@ -106,6 +123,8 @@ class PrepareSettings:
         speech: `energy`, `silero`, or `auto` (silero where its file lies).
         features: of FEATURES, computed with the networks below.
         whisper, hubert: file, folder or hub id of the network; None: the registered default.
+        codes: run of a VQGAN (folder or checkpoint; `talkgen prepare` opens it and hands it over in
+            `Networks`), whose codes of the stored frames are the feature `codes`.
         av_expert: what measures how far sound and picture are apart: a run of `experiment=sync_expert`
             (folder or checkpoint; `talkgen prepare` opens it and hands it over in `Networks`), or
             `module:function` that gives an `AVExpert`. None measures nothing.
@@ -128,6 +147,7 @@ class PrepareSettings:
     features: tuple[str, ...] = ()
     whisper: str | None = None
     hubert: str | None = None
+    codes: str | None = None
     av_expert: str | None = None
     correct_av_offset: bool = True
     filters: FilterSettings = field(default_factory=FilterSettings)
@@ -139,6 +159,8 @@ class PrepareSettings:
             raise ValueError(
                 f"no features {', '.join(unknown)}; there are {', '.join(FEATURES)} (mel is always there)"
             )
+        if ("codes" in self.features) != (self.codes is not None):
+            raise ValueError("codes of frames need both features=[codes] and codes=RUN, the run of a VQGAN")
         if self.crop not in CROPS:
             raise ValueError(f"no crop {self.crop!r}; there are {', '.join(CROPS)}")
         if self.codec not in ("jpeg", "i420") or (self.codec == "i420" and self.size % 2):
@@ -230,6 +252,8 @@ class ClipPreparer:
         self.source = Path(source)
         self.settings = settings
         self.networks = networks or Networks()
+        if settings.codes is not None and self.networks.codes is None:
+            raise TalkgenError(f"codes={settings.codes}: its VQGAN was not handed over in networks")
 
     def prepare(self, raw: RawClip, crop_like: RawClip | None = None) -> Iterator[Fragment | Reject]:
         """All clips of a raw clip, encoded, one after the other, and what was left out of it.
@@ -526,9 +550,19 @@ class ClipPreparer:
             "identity_warp": identity_warp(transform_points(stretch.matrices, stretch.keypoints)),
             "crop_matrix": stretch.matrices,
             **{name: extract(waveform) for name, extract in self._features.items()},
+            **self._codes(encoder),
             **stretch.truth,
         }
         return encoder.finish(arrays)
+
+    def _codes(self, encoder: ClipEncoder) -> dict[str, np.ndarray]:
+        """Codes of the frames as they are stored, where they are asked for."""
+        encode, frames = self.networks.codes, encoder.clip.frames
+        if "codes" not in self.settings.features or encode is None:
+            return {}
+        starts = range(0, frames, _CODED_AT_ONCE)
+        parts = [encode(encoder.frames(start, start + _CODED_AT_ONCE)) for start in starts]
+        return {"codes": np.concatenate(parts)}
 
     # Networks -----------------------------------------------------------------------------------------------
 
@@ -548,7 +582,8 @@ class ClipPreparer:
     def _features(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
         return {
             name: _loaded(partial(make_features, name, getattr(self.settings, name)))
-            for name in self.settings.features
+            for name in SOUND_FEATURES
+            if name in self.settings.features
         }
 
     @cached_property

@@ -70,7 +70,7 @@ def _track_openings(
 ) -> np.ndarray | None:
     """Opening of a track's mouth in each of its frames; None where it is known in none."""
     mouth = np.full(len(track.found), np.nan)
-    for place in np.flatnonzero(track.found):
+    for place in np.flatnonzero(track.found).tolist():
         faces = detections[track.start + place]
         for face, opening in zip(faces, openings[track.start + place], strict=True):
             if np.array_equal(face.box, track.boxes[place]):

@@ -42,7 +42,8 @@ _PROBED = 48  # raw clips that are looked at to estimate the size of the store
 # A JPEG at quality 95 without chroma subsampling has 0.64 bytes a pixel at 128 px, 0.41 at 320 px.
 _BYTES_PER_PIXEL = {"jpeg": 0.65, "i420": 1.5}
 _OTHER_BYTES_PER_SECOND = 90_000  # mel, waveform, landmarks, matrices
-_FEATURE_BYTES_PER_SECOND = {"whisper": 50 * 384 * 4, "hubert": 50 * 768 * 4}
+# codes: of 512 px, 16 pixels a code
+_FEATURE_BYTES_PER_SECOND = {"whisper": 50 * 384 * 4, "hubert": 50 * 768 * 4, "codes": 25 * 32**2 * 2}
 
 
 @dataclass(frozen=True)

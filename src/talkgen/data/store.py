@@ -109,6 +109,14 @@ class ClipEncoder:
             raise ValueError(f"frame {len(self._pictures)} of {self.clip.id} cannot be encoded")
         self._pictures.append(data.tobytes())
 
+    def frames(self, start: int, stop: int) -> np.ndarray:
+        """Frames that were appended, as a reader of the store will see them."""
+        pictures = self._pictures[start:stop]
+        out = np.empty((len(pictures), self.clip.size, self.clip.size, 3), np.uint8)
+        for frame, data in zip(out, pictures, strict=True):
+            _decode_into(frame, data, self.codec == "i420")
+        return out
+
     def finish(self, arrays: Mapping[str, np.ndarray]) -> Fragment:
         """Add the arrays and close the clip.
 
@@ -147,6 +155,19 @@ class ClipEncoder:
             add(name, ".npy", header.getvalue(), rows.tobytes(), len(rows), stream)
         fragment.content = buffer.getvalue()
         return fragment
+
+
+def _decode_into(out: np.ndarray, data: bytes, raw: bool) -> bool:
+    """Decode a picture into uint8 RGB `(size, size, 3)`; False where it is none, or of another size."""
+    content = np.frombuffer(data, np.uint8)
+    if raw:
+        cv2.cvtColor(content.reshape(len(out) * 3 // 2, len(out)), cv2.COLOR_YUV2RGB_I420, dst=out)
+        return True
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+    if image is None or image.shape != out.shape:
+        return False
+    out[:] = image
+    return True
 
 
 class StoreWriter:
@@ -399,15 +420,8 @@ class Store:
             data = self._source.read(clip.shard, int(entry["offset"] + ends[frame]) - size, size)
             if zlib.crc32(data) != table[frame, 1]:
                 raise self._damaged(clip, f"frame {frame}")
-            content = np.frombuffer(data, np.uint8)
-            if raw:
-                planes = content.reshape(clip.size * 3 // 2, clip.size)
-                cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420, dst=out[place])
-                continue
-            image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
-            if image is None or image.shape != out.shape[1:]:
+            if not _decode_into(out[place], data, raw):
                 raise self._damaged(clip, f"frame {frame}")
-            out[place] = image
         return out
 
     def array(self, clip: Clip, name: str, start: int | None = None, stop: int | None = None) -> np.ndarray:
