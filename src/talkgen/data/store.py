@@ -157,7 +157,7 @@ class ClipEncoder:
         return fragment
 
 
-def _decode_into(out: np.ndarray, data: bytes, raw: bool) -> bool:
+def _decode_into(out: np.ndarray, data: bytes | memoryview, raw: bool) -> bool:
     """Decode a picture into uint8 RGB `(size, size, 3)`; False where it is none, or of another size."""
     content = np.frombuffer(data, np.uint8)
     if raw:
