@@ -21,7 +21,7 @@ def only(findings: list[Finding], subject: str) -> Finding:
 def test_every_lack_has_a_cure_and_every_cure_a_lack() -> None:
     findings = [finding for checks in doctor.SECTIONS.values() for check in checks for finding in check()]
     assert all(bool(finding.cure) == (finding.state is not State.GOOD) for finding in findings)
-    assert {"python", "packages", "torch", "torchvision", "video", "CPU", "configs"} <= {
+    assert {"python", "packages", "torch", "torchvision", "ffmpeg", "CPU", "configs"} <= {
         finding.subject for finding in findings
     }
 

@@ -183,15 +183,15 @@ def check_video() -> Iterator[Finding]:
     try:
         import av
     except (ImportError, OSError) as error:
-        yield Finding(State.BROKEN, "video", _first_line(error), "pip install --force-reinstall av")
+        yield Finding(State.BROKEN, "ffmpeg", _first_line(error), "pip install --force-reinstall av")
         return
     libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
     missing = [name for name in ("libx264", "aac") if not _can_encode(name)]
     if missing:
         text = f"PyAV {av.__version__} cannot encode with {' and '.join(missing)}"
-        yield Finding(State.BROKEN, "video", text, "pip install --force-reinstall --only-binary av av")
+        yield Finding(State.BROKEN, "ffmpeg", text, "pip install --force-reinstall --only-binary av av")
     else:
-        yield Finding(State.GOOD, "video", f"PyAV {av.__version__}, libavcodec {libavcodec}, libx264, aac")
+        yield Finding(State.GOOD, "ffmpeg", f"in PyAV {av.__version__}: libavcodec {libavcodec}, libx264, aac")
 
 
 def _can_encode(codec: str) -> bool:
