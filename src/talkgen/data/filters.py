@@ -22,8 +22,9 @@ class FilterSettings:
         max_yaw_degrees: greatest turn of the head, median over frames, estimated from five points.
         min_sharpness: least `sharpness` of the crops, median over frames; 0 lets everything pass.
         min_speech_ratio: least share of time with speech; 0 lets silence pass.
-        max_av_offset_frames: greatest distance of sound and picture, where an expert measures it.
-        min_av_confidence: least confidence of that expert.
+        max_av_offset_frames: greatest distance of sound and picture either way, where an expert measures it.
+        min_av_confidence: least confidence of that expert, whose scale is its own; below it the offset is a
+            guess, and a guess should not move the sound.
     """
 
     min_seconds: float = 1.0
@@ -43,7 +44,7 @@ class FilterSettings:
             ("yaw_degrees", self.max_yaw_degrees, -1, "head turned by {:.0f} degrees"),
             ("sharpness", self.min_sharpness, 1, "sharpness {:.2f}"),
             ("speech_ratio", self.min_speech_ratio, 1, "speech in a share of {:.2f} of the time"),
-            ("av_offset_frames", self.max_av_offset_frames, -1, "sound and picture {:.1f} frames apart"),
+            ("av_offset_frames", self.max_av_offset_frames, -1, "sound early by {:.1f} frames"),
             ("av_confidence", self.min_av_confidence, 1, "sync confidence {:.2f}"),
         ):
             value = checks.get(name)
