@@ -191,7 +191,7 @@ def check_video() -> Iterator[Finding]:
         text = f"PyAV {av.__version__} cannot encode with {' and '.join(missing)}"
         yield Finding(State.BROKEN, "ffmpeg", text, "pip install --force-reinstall --only-binary av av")
     else:
-        yield Finding(State.GOOD, "ffmpeg", f"in PyAV {av.__version__}: libavcodec {libavcodec}, libx264, aac")
+        yield Finding(State.GOOD, "ffmpeg", f"in PyAV {av.__version__}: avcodec {libavcodec}, libx264, aac")
 
 
 def _can_encode(codec: str) -> bool:
