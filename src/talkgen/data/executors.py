@@ -14,6 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from talkgen.errors import MissingPackage, TalkgenError
 
 Item = TypeVar("Item")
@@ -38,14 +40,20 @@ class Executor(Protocol):
 
 
 class SerialExecutor:
-    """Everything in this process, one after the other."""
+    """Everything in this process, one after the other.
+
+    With one thread for each numerical library, as the workers of `ProcessExecutor`: sums in another order
+    would differ in their last bits, and stores in their bytes.
+    """
 
     def map(
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[tuple[Item, Result | WorkerDied]]:
         """Pairs of item and result, in order."""
         for item in items:
-            yield item, function(item)
+            with threadpool_limits(limits=1):
+                result = function(item)
+            yield item, result
 
 
 class ProcessExecutor:
