@@ -14,14 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from talkgen.configuration import RunFolder, build, find_runs, hydra_command
 from talkgen.errors import TalkgenError
-from talkgen.inference.runs import load_network, run_config
+from talkgen.inference.runs import checkpoint_file, load_network, run_config
 
 if TYPE_CHECKING:
     from talkgen.data.datamodule import TalkingFaceData
     from talkgen.metrics.contenders import Contender, Generated
     from talkgen.metrics.held_out import HeldOutClips
     from talkgen.metrics.table import Cell, Table
-    from talkgen.models.experts.syncnet import SyncNet
     from talkgen.models.vqgan.vqgan import VQGAN
 
 RECONSTRUCTION = "talkgen.systems.vqgan.VQGANSystem"
@@ -248,22 +247,27 @@ def score_sync_experts(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> Table:
     """How often each expert prefers the right moment of the sound to one that is 1, 2, … frames away."""
     from tqdm import tqdm
 
+    from talkgen.inference.av_offset import load_av_offset
     from talkgen.metrics.sync_accuracy import SyncAccuracy
     from talkgen.metrics.table import Column, Row, Table, measured_cell
+    from talkgen.models.experts.syncnet import FRAMES
 
     data, clips = open_clips(cfg, runs)
     ids = [clip.id for clip in clips.clips]
     rows, columns = [], []
     for name, folder in runs.items():
-        expert = load_network(folder, "expert", cfg.checkpoint).to(_device(cfg.device))
-        system = OmegaConf.load(folder.config).system
-        order = system.get("channel_order", "bgr")
+        expert = load_av_offset(checkpoint_file(folder, cfg.checkpoint))
         metrics = [SyncAccuracy([shift]) for shift in cfg.shifts]
         far = [shift for shift in cfg.shifts if shift >= 5]
         if len(far) > 1:
             metrics.append(SyncAccuracy(far))
         for number in tqdm(range(len(clips)), unit="clip", desc=f"scoring {name}"):
-            audio, face = embed_clip(expert, clips, number, order, _device(cfg.device), cfg.batch_frames)
+            clip, count = clips.clips[number], clips.frame_count(number)
+            audio, face = expert.embed_windows(
+                clips.store.frames(clip, 0, count),
+                clips.mel(number, FRAMES),
+                clips.store.array(clip, "landmarks", 0, count),
+            )
             for metric in metrics:
                 metric.update(number, audio, face)
         rows.append(Row(name, len(clips), {m.column: measured_cell(m, ids) for m in metrics}))
@@ -271,26 +275,6 @@ def score_sync_experts(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> Table:
     title = f"Sync experts on {len(clips)} held-out clips: right moment against one that is shifted"
     protocol = _protocol(data, clips, "none", [c.name for c in columns], {})
     return Table(title, columns, rows, protocol, ["Two choices, both signs of the shift; chance is 50 %."])
-
-
-def embed_clip(
-    expert: SyncNet, clips: HeldOutClips, number: int, channel_order: str, device: str, batch: int
-) -> tuple[Any, Any]:
-    """Unit vectors (n, d) of sound and picture of every window of a clip, n = frames − 4."""
-    import torch
-
-    from talkgen.models.experts.syncnet import FRAMES, syncnet_input
-
-    mels = clips.mel(number, FRAMES)
-    audio, face = [torch.empty(0, 1)], [torch.empty(0, 1)]
-    for first in range(0, len(mels), batch):
-        last = min(first + batch, len(mels))
-        frames = _to_model(clips.frames(number, first, last + FRAMES - 1), device)
-        windows = torch.stack([frames[k : k + FRAMES] for k in range(last - first)])
-        with torch.inference_mode():
-            audio.append(expert.embed_audio(mels[first:last].to(device)).cpu())
-            face.append(expert.embed_face(syncnet_input(windows, channel_order)).cpu())
-    return torch.cat(audio[1:] or audio), torch.cat(face[1:] or face)
 
 
 # Results ----------------------------------------------------------------------------------------------------

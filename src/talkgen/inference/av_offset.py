@@ -107,30 +107,33 @@ class AVOffset:
         audio, face = self.embed(frames, waveform, landmarks)
         return clip_offset(audio, face, self.max_shift)
 
-    @torch.inference_mode()
     def embed(
         self, frames: NDArray[np.uint8], waveform: NDArray[np.float32], landmarks: NDArray[np.floating]
     ) -> tuple[Tensor, Tensor]:
         """Unit vectors ``(n − 4, d)`` of sound and picture of every window, as in training."""
-        expert = _open(self.trained)
-        starts = np.arange(max(len(frames) - FRAMES + 1, 0))
-        if not len(starts):
-            return torch.empty(0, expert.network.dim), torch.empty(0, expert.network.dim)
-        columns = [mel_window(int(start)) for start in starts]
+        columns = [mel_window(start) for start in range(len(frames) - FRAMES + 1)]
+        if not columns:
+            return torch.empty(0, 1), torch.empty(0, 1)
         steps = columns[0].stop - columns[0].start
-        windows = mel_windows(mel_spectrogram(waveform), [c.start for c in columns], steps)
-        mels = torch.from_numpy(windows).unsqueeze(1)
+        mels = mel_windows(mel_spectrogram(waveform), [c.start for c in columns], steps)
+        return self.embed_windows(frames, torch.from_numpy(mels).unsqueeze(1), landmarks)
+
+    @torch.inference_mode()
+    def embed_windows(
+        self, frames: NDArray[np.uint8], mels: Tensor, landmarks: NDArray[np.floating]
+    ) -> tuple[Tensor, Tensor]:
+        """The same from the mel windows ``(n − 4, 1, 80, 16)``."""
+        expert = _open(self.trained)
         points = torch.from_numpy(resize_points(landmarks, expert.size / frames.shape[1]))
-        audio, face = [], []
-        for first in range(0, len(starts), _BATCH_WINDOWS):
-            inside = torch.from_numpy(starts[first : first + _BATCH_WINDOWS])
-            last = int(inside[-1]) + FRAMES
+        audio, face = [torch.empty(0, expert.network.dim)], [torch.empty(0, expert.network.dim)]
+        for inside in torch.arange(len(mels)).split(_BATCH_WINDOWS):
+            first, last = int(inside[0]), int(inside[-1]) + FRAMES
             pictures = torch.from_numpy(resize_frames(frames[first:last], expert.size))
             pictures = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
-            within = (inside - first)[:, None] + torch.arange(FRAMES)
-            video = pictures[within]
+            within = inside[:, None] + torch.arange(FRAMES)
+            video = pictures[within - first]
             if expert.view is not None:
-                video = expert.view(video, points[inside[:, None] + torch.arange(FRAMES)])
+                video = expert.view(video, points[within])
             audio.append(expert.network.embed_audio(mels[inside]))
             face.append(expert.network.embed_face(syncnet_input(video, expert.channel_order)))
         return torch.cat(audio), torch.cat(face)
