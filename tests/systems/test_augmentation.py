@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from talkgen.systems.augmentation import VoiceAugmentation
+from talkgen.systems.augmentation import ColourAugmentation, VoiceAugmentation
 
 
 def test_all_mels_of_a_sample_change_alike():
@@ -24,3 +24,17 @@ def test_level_and_bands_by_hand():
     assert (per_sample.amax(1) - per_sample.amin(1)).max() < 1e-5
     assert per_sample.abs().max() <= 4.5
     assert len(per_sample[:, 0].round().unique()) > 2
+
+
+def test_colours_change_as_one_line_a_channel():
+    """Where nothing is clipped, a channel is a·x + b with |a − 1| and |b| at most 0.1."""
+    torch.manual_seed(0)
+    picture = torch.rand(6, 3, 8, 8) - 0.5
+    changed = ColourAugmentation(gain=0.1, offset=0.1)(picture)
+    x, y = picture.flatten(2), changed.flatten(2)
+    slope = (y[..., 1:] - y[..., :1]) / (x[..., 1:] - x[..., :1])
+    assert (slope - slope[..., :1]).abs().max() < 1e-2
+    assert (slope[..., 0] - 1).abs().max() <= 0.101
+    assert (y - slope[..., :1] * x).abs().max() <= 0.11
+    assert len(slope[..., 0].unique()) == 18
+    assert ColourAugmentation(gain=0, offset=3)(picture).abs().max() <= 1

@@ -1,4 +1,4 @@
-"""Variation of training windows that leaves timing alone."""
+"""Variation of training samples that leaves alone what is to be learned."""
 
 from __future__ import annotations
 
@@ -29,3 +29,25 @@ class VoiceAugmentation(nn.Module):
         shift = torch.randint(-self.shift, self.shift + 1, (b, 1), device=mels.device)
         band = (torch.arange(bands, device=mels.device) + shift).clamp(0, bands - 1)
         return mels.gather(3, band.view(b, 1, 1, bands, 1).expand_as(mels)) + gain
+
+
+class ColourAugmentation(nn.Module):
+    """Other light: each picture's colour channels scaled and shifted, and clipped to [-1, 1].
+
+    A codebook trained on few people and rooms otherwise knows their colours only.
+
+    Args:
+        gain: largest relative change of a channel's contrast.
+        offset: largest change of its level.
+    """
+
+    def __init__(self, gain: float = 0.15, offset: float = 0.15) -> None:
+        super().__init__()
+        self.gain = gain
+        self.offset = offset
+
+    def forward(self, picture: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Pictures, changed; random numbers are PyTorch's."""
+        shape = (2, len(picture), picture.shape[1], 1, 1)
+        gain, offset = 2 * torch.rand(shape, device=picture.device, dtype=picture.dtype) - 1
+        return (picture * (1 + self.gain * gain) + self.offset * offset).clamp(-1, 1)

@@ -16,6 +16,7 @@ from talkgen.losses.weights import VQGANWeights
 from talkgen.metrics.psnr import psnr
 from talkgen.metrics.seam import seam
 from talkgen.models.vqgan.vqgan import VQGAN, VQGANOutput
+from talkgen.systems.augmentation import ColourAugmentation
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial
 
 
@@ -78,6 +79,7 @@ class VQGANSystem(LightningModule):
         learning_rate: makes the learning rate schedule of either optimiser; None keeps rates constant.
         adaptive: weigh the adversarial term by gradient norms.
         gradient_clip: largest norm of either network's gradient; 0 does not clip.
+        augmentation: of the pictures, in training.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class VQGANSystem(LightningModule):
         learning_rate: SchedulePartial | None = None,
         adaptive: bool = False,
         gradient_clip: float = 1.0,
+        augmentation: ColourAugmentation | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -110,6 +113,7 @@ class VQGANSystem(LightningModule):
         self.learning_rate = learning_rate
         self.adaptive = adaptive
         self.gradient_clip = gradient_clip
+        self.augmentation = augmentation
         self.batches = 0
         self.code_use = CodeUse()
         self.held_out_code_use = CodeUse()
@@ -123,6 +127,8 @@ class VQGANSystem(LightningModule):
         """Generator first, then the discriminator on the detached reconstruction."""
         generator, discriminator = self.optimizers()  # type: ignore[misc, attr-defined]
         image = batch["video"].flatten(0, 1)
+        if self.augmentation is not None:
+            image = self.augmentation(image)
         with self.toggled_optimizer(generator):
             output = self.vqgan(image)
             terms = self.generator_terms(image, output, batch["identity_warp"].flatten(0, 1))
