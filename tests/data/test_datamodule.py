@@ -4,6 +4,8 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +167,21 @@ def test_signals_to_the_whole_process_group_leave_workers_alive(root: str) -> No
             os.kill(worker.pid or 0, number)
     time.sleep(0.2)
     assert len(list(batches)) == len(loader) - 1
+
+
+def test_a_process_that_leaves_in_mid_epoch_ends_its_workers(root: str) -> None:
+    program = f"""
+from talkgen.data.datamodule import TalkingFaceData
+loader = TalkingFaceData({root!r}, batch_size=4, workers=1).train_dataloader()
+batches = iter(loader)
+next(batches)
+cycle = [loader, batches]
+cycle.append(cycle)
+print("left", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"left\n"
+    assert process.wait(timeout=20) == 0
 
 
 def test_a_position_in_other_data_is_not_used(root: str, caplog: pytest.LogCaptureFixture) -> None:

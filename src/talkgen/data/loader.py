@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,8 +28,15 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # one worker is one core
     # A scheduler or a terminal sends these to the whole process group. The main process saves and then ends
     # its workers; a worker that left before would take the run down instead.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
+
+
+def _end_workers(loader: weakref.ref[WindowLoader]) -> None:
+    """At exit: before multiprocessing sends SIGTERM to what is left, and waits for it."""
+    alive = loader()
+    if alive is not None and alive._iterator is not None:
+        alive._iterator._shutdown_workers()
 
 
 class WindowLoader:
@@ -86,6 +95,8 @@ class WindowLoader:
             prefetch_factor=prefetch if workers > 0 else None,
             worker_init_fn=_start_worker,
         )
+        if workers > 0:
+            atexit.register(_end_workers, weakref.ref(self))
 
     def __len__(self) -> int:
         """Batches of a whole epoch, also where an epoch goes on in its middle."""
