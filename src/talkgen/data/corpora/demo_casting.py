@@ -50,7 +50,7 @@ class DemoSettings:
     """
 
     seed: int = 0
-    identities: int = 12
+    identities: int = 20
     clips_per_identity: int = 3
     swaps_per_identity: int = 1
     seconds: float = 4.2
