@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from talkgen.errors import TalkgenError, from_os_error
 
 # Groups that change what others have said; they may only use keys which exist without them.
-OVERLAYS = ("experiment", "debug", "launcher", "local")
+OVERLAYS = ("experiment", "debug", "local")
 
 
 def config_folder() -> Path:
