@@ -179,6 +179,7 @@ def test_two_processes_are_one_with_twice_the_batch(tiny_store, tmp_path):
         sys.executable, "-m", "talkgen.cli", "train", "experiment=swaptalk_vqgan", "size=tiny", "logger=csv",
         f"data.root={tiny_store}", "data.workers=0", "trainer.log_every_n_steps=1", "sample_every=100",
         "size.swaptalk_vqgan.steps=6", "size.swaptalk_vqgan.adversarial_start=3", *descent,
+        "system.augmentation=null", "system.adaptive=false",  # both look at one process's part of the batch
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     two = [*common, "name=two", "trainer=ddp_cpu", "data.batch_size=4"]
