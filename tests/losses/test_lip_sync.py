@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE, SyncLoss, cosines
+from talkgen.models.experts.lip_view import LipView
 from talkgen.models.experts.syncnet import SyncNet
 
 
@@ -116,6 +117,21 @@ def test_sync_loss_moves_the_video_and_never_the_expert(final_relu: bool) -> Non
     assert not list(loss.parameters()) and not loss.state_dict()
     for key, value in expert.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+def test_sync_loss_shows_the_expert_what_it_was_trained_on() -> None:
+    torch.manual_seed(0)
+    expert, view = SyncNet(width=0.0625, final_relu=False), LipView(-0.08, 0.08, motion=True)
+    landmarks = (torch.rand(2, 5, 68, 2) * 40 + 12).sort(dim=2).values
+    video = (torch.rand(2, 5, 3, 64, 64) * 2 - 1).requires_grad_()
+    mel = torch.randn(2, 1, 80, 16)
+    viewed = SyncLoss(expert, view=view)(video, mel, landmarks)
+    torch.testing.assert_close(viewed, SyncLoss(expert)(view(video, landmarks), mel))
+    assert viewed != SyncLoss(expert)(video, mel)
+    viewed.backward()
+    assert video.grad is not None and video.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="landmarks"):
+        SyncLoss(expert, view=view)(video, mel)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 1e-30, 1e-12, 1e-6, 1.0])

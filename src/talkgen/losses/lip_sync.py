@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from talkgen.models.experts.lip_view import LipView
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
 from talkgen.models.frozen import Frozen
 
@@ -115,18 +116,36 @@ class SyncLoss(nn.Module):
     Args:
         expert: trained; frozen here, and left out of the holder's checkpoints.
         channel_order: the order it was trained with, see ``syncnet_input``.
+        view: what it saw of a window in training (``view`` of its system); None: whole pictures.
     """
 
-    def __init__(self, expert: SyncNet, channel_order: str = "bgr") -> None:
+    def __init__(self, expert: SyncNet, channel_order: str = "bgr", view: LipView | None = None) -> None:
         super().__init__()
         self.final_relu = expert.final_relu
         self.expert = Frozen(expert)
         self.channel_order = channel_order
+        self.view = view
 
     def forward(
-        self, video: Float[Tensor, "b 5 3 h w"], mel: Float[Tensor, "b 1 80 16"]
+        self,
+        video: Float[Tensor, "b 5 3 h w"],
+        mel: Float[Tensor, "b 1 80 16"],
+        landmarks: Float[Tensor, "b 5 68 2"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Video in [-1, 1], RGB, of the frames that the mel window covers."""
+        """The loss.
+
+        Args:
+            video: in [-1, 1], RGB, the frames that the mel window covers.
+            mel: their mel window.
+            landmarks: pixels of ``video``, of any frames with the same pose; needed with a view.
+
+        Raises:
+            ValueError: the expert has a view and there are no landmarks.
+        """
+        if self.view is not None:
+            if landmarks is None:
+                raise ValueError("this expert was trained on a view around the lips; it needs landmarks")
+            video = self.view(video, landmarks)
         audio, face = self.expert(mel, syncnet_input(video, self.channel_order))
         cosine = (audio.float() * face.float()).sum(1)
         probability = cosine if self.final_relu else (1 + cosine) / 2
