@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import signal
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,7 @@ class FaceMesh:
     def __init__(self, faces: int = 1, threshold: float = 0.5) -> None:
         self._mediapipe = require("mediapipe", "'talkgen[mediapipe]'")
         tasks = require("mediapipe.tasks.python", "'talkgen[mediapipe]'")
+        _ignore_profiling_signals()
         options = tasks.vision.FaceLandmarkerOptions(
             base_options=tasks.BaseOptions(model_asset_path=str(weights.find("face_landmarker"))),
             num_faces=faces,
@@ -80,3 +83,15 @@ class FaceMesh:
             np.array([(point.x * width - 0.5, point.y * height - 0.5) for point in face], np.float32)
             for face in found
         ]
+
+
+def _ignore_profiling_signals() -> None:
+    """Let MediaPipe's own profiler do no harm.
+
+    Its library starts SIGPROF timers and ignores the signal behind Python's back. Whoever restores the handlers
+    that Python knows of (Lightning does at the end of ``Trainer.fit``) would make the next tick kill the process.
+    A handler that somebody has set stays.
+    """
+    known = hasattr(signal, "SIGPROF") and signal.getsignal(signal.SIGPROF) == signal.SIG_DFL
+    if known and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
