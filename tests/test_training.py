@@ -40,7 +40,7 @@ def train(tiny_store, tmp_path, monkeypatch):
 
 def test_a_run_folder_tells_everything(train, tmp_path, capsys):
     assert train("experiment=swaptalk_vqgan") == 0
-    run = RunFolder(tmp_path / "runs" / "swaptalk_vqgan-demo")
+    run = RunFolder(tmp_path / "runs" / "swaptalk-demo" / "swaptalk_vqgan")
     facts = json.loads(run.facts.read_text())
     assert facts["finished_batches"] == 4
     assert len(facts["manifest"]) == 64

@@ -67,11 +67,13 @@ def run(cfg: DictConfig) -> int:
     experiment = choices().get("experiment")
     if experiment is None:
         raise TalkgenError(f"say what to train: experiment={'|'.join(options('experiment'))}")
-    name = cfg.name or f"{experiment}-{choices()['data']}"
+    stage_of = f"{cfg.method}-{choices()['data']}/" if cfg.method else ""
+    name = cfg.name or (f"{stage_of}{experiment}" if stage_of else f"{experiment}-{choices()['data']}")
     suffix = _sweep_suffix()
     if cfg.stages:
         return run_stages(list(cfg.stages), f"{name}{suffix}", Path(cfg.paths.runs))
     cfg.paths.run = str(Path(cfg.paths.runs) / f"{name}{suffix}")
+    cfg.paths.stages = str((Path(cfg.paths.runs) / name).parent)
     return run_stage(cfg, experiment)
 
 
