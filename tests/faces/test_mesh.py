@@ -17,7 +17,8 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from talkgen.faces.mesh import FaceMesh
 
 FaceMesh()
-for number, handler in _SignalConnector._get_current_signal_handlers().items():  # as at the end of Trainer.fit
+# as at the end of Trainer.fit
+for number, handler in _SignalConnector._get_current_signal_handlers().items():
     if handler is not None:
         signal.signal(number, handler)
 os.kill(os.getpid(), signal.SIGPROF)  # as a tick of MediaPipe's profiler

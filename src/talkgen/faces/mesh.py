@@ -88,9 +88,9 @@ class FaceMesh:
 def _ignore_profiling_signals() -> None:
     """Let MediaPipe's own profiler do no harm.
 
-    Its library starts SIGPROF timers and ignores the signal behind Python's back. Whoever restores the handlers
-    that Python knows of (Lightning does at the end of ``Trainer.fit``) would make the next tick kill the process.
-    A handler that somebody has set stays.
+    Its library starts SIGPROF timers and ignores the signal behind Python's back. Whoever restores the
+    handlers that Python knows of (Lightning does at the end of ``Trainer.fit``) would make the next tick kill
+    the process. A handler that somebody has set stays.
     """
     known = hasattr(signal, "SIGPROF") and signal.getsignal(signal.SIGPROF) == signal.SIG_DFL
     if known and threading.current_thread() is threading.main_thread():
