@@ -1,0 +1,1 @@
+"""SwapTalk's networks in the latent space of its VQGAN: face swapping and lip-sync."""
