@@ -95,7 +95,14 @@ def test_a_folder_of_other_settings_is_refused(corpus: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "settings", [DemoSettings(), TINY, DemoSettings(identities=2), DemoSettings(identities=30, seed=3)]
+    "settings",
+    [
+        DemoSettings(),
+        TINY,
+        DemoSettings(identities=2),
+        DemoSettings(identities=30, seed=3),
+        DemoSettings(identities=14, held_out=6),
+    ],
 )
 def test_held_out_by_construction(settings: DemoSettings):
     plans = plan_clips(settings)

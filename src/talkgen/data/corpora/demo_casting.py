@@ -41,7 +41,8 @@ class DemoSettings:
 
     Args:
         seed: everything follows from it.
-        identities: people, at least 2; about a sixth of them (at least one) are held out for the test split.
+        identities: people, at least 2.
+        held_out: how many of them, the last ones, are in the test split; None: a sixth (at least one).
         clips_per_identity: clips in which each of them speaks as himself.
         swaps_per_identity: of these, how many are rendered once more with another identity's face.
         seconds: length of every clip.
@@ -51,6 +52,7 @@ class DemoSettings:
 
     seed: int = 0
     identities: int = 20
+    held_out: int | None = None
     clips_per_identity: int = 3
     swaps_per_identity: int = 1
     seconds: float = 4.2
@@ -60,6 +62,10 @@ class DemoSettings:
     def __post_init__(self) -> None:
         if self.identities < 2:
             raise ValueError("the demo corpus needs at least 2 identities (one is held out)")
+        if not 1 <= self.tested < self.identities:
+            raise ValueError(
+                f"held_out must leave someone to train on, got {self.held_out} of {self.identities}"
+            )
         if self.size_pixels % 2 or self.size_pixels < 32:
             raise ValueError(f"size_pixels must be even and at least 32, got {self.size_pixels}")
         if not 0 <= self.swaps_per_identity <= self.clips_per_identity:
@@ -67,7 +73,12 @@ class DemoSettings:
         if self.seconds < 1.0:
             raise ValueError(f"clips must last at least 1 second, got {self.seconds}")
 
-    def as_dict(self) -> dict[str, float | int]:
+    @property
+    def tested(self) -> int:
+        """Number of identities in the test split."""
+        return max(1, self.identities // 6) if self.held_out is None else self.held_out
+
+    def as_dict(self) -> dict[str, float | int | None]:
         """Plain numbers, for a file."""
         return asdict(self)
 
@@ -106,12 +117,11 @@ class ClipPlan:
 
 
 def split_of_identity(settings: DemoSettings, identity: int) -> str:
-    """Split in which an identity appears: the last sixth are for testing, one before them for validation if
+    """Split in which an identity appears: the last ones are for testing, one before them for validation if
     there are six."""
-    held_out = max(1, settings.identities // 6)
-    if identity >= settings.identities - held_out:
+    if identity >= settings.identities - settings.tested:
         return "test"
-    if settings.identities >= 6 and identity == settings.identities - held_out - 1:
+    if settings.identities >= 6 and identity == settings.identities - settings.tested - 1:
         return "val"
     return "train"
 
