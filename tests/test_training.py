@@ -13,6 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from talkgen import training, weights
 from talkgen.cli import main
 from talkgen.configuration import RunFolder, differences, find_runs, unknown_keys
 
@@ -88,6 +89,57 @@ def test_a_missing_corpus_is_named_with_its_cure(train, capsys, tmp_path):
     error = capsys.readouterr().err
     assert "talkgen prepare corpus=folder" in error
     assert f"{tmp_path}/none" in error
+
+
+def test_only_the_demo_corpus_of_the_default_folder_is_made(train, capsys, tmp_path, monkeypatch):
+    """A wrong path is a mistake, not a wish to render a corpus there."""
+    made: list[list[str]] = []
+    monkeypatch.setattr(training, "_run_process", lambda command: made.append(command) or 3)
+    assert train("experiment=sync_expert", f"data.root={tmp_path}/wrong/demo") == 1
+    error = capsys.readouterr().err
+    assert f"no prepared corpus at {tmp_path}/wrong/demo" in error
+    assert f"'talkgen prepare corpus=demo out={tmp_path}/wrong/demo'" in error
+    assert not made
+    assert train("experiment=sync_expert", "data.root=prepared/demo") == 1  # the default, said aloud
+    assert "preparing the demo corpus failed (exit code 3)" in capsys.readouterr().err
+    assert made[0][-2:] == ["corpus=demo", "out=prepared/demo"]
+
+
+def test_a_run_keeps_the_perceptual_loss_that_it_began_with(train, capsys, tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "runs" / "swaptalk-demo" / "swaptalk_vqgan")
+
+    def go_on(*arguments: str) -> int:
+        """As after a kill."""
+        facts = json.loads(run.facts.read_text())
+        run.facts.write_text(json.dumps({**facts, "finished_batches": 0}))
+        return train("experiment=swaptalk_vqgan", *arguments)
+
+    monkeypatch.setattr(weights, "available", lambda name: False)
+    assert train("experiment=swaptalk_vqgan") == 0
+    assert "talkgen weights get lpips_alex" in capsys.readouterr().out
+    assert json.loads(run.facts.read_text())["perceptual"] == {"system.perceptual": "gradient_pyramid"}
+    assert OmegaConf.load(run.config).system.perceptual.net == "gradient_pyramid"
+
+    # Weights that were fetched since do not change it; another net is refused as every other setting.
+    monkeypatch.setattr(weights, "available", lambda name: True)
+    assert train("experiment=swaptalk_vqgan") == 0
+    assert "is finished" in capsys.readouterr().out
+    assert go_on() == 0
+    assert OmegaConf.load(run.config).system.perceptual.net == "gradient_pyramid"
+
+    # A run that began with LPIPS does not go on without its weights.
+    OmegaConf.save(
+        OmegaConf.merge(OmegaConf.load(run.config), {"system": {"perceptual": {"net": "alex"}}}), run.config
+    )
+    monkeypatch.setenv("TALKGEN_WEIGHTS", str(tmp_path / "empty"))
+    monkeypatch.setattr(weights, "available", lambda name: False)
+    assert go_on() == 1
+    refusal = capsys.readouterr().err
+    assert "was begun with system.perceptual.net=alex" in refusal
+    assert "talkgen weights get lpips_alex" in refusal
+    assert go_on("system.perceptual.net=gradient_pyramid") == 1
+    assert "system.perceptual.net: alex → gradient_pyramid" in capsys.readouterr().err
+    assert go_on("system.perceptual.net=gradient_pyramid", "resume_with_changes=true") == 0
 
 
 def test_a_running_run_is_left_alone(train, tmp_path, capsys):

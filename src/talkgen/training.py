@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +26,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from talkgen import __version__
+from talkgen import __version__, weights
 from talkgen.configuration import (
     RunFolder,
     build,
@@ -38,11 +38,14 @@ from talkgen.configuration import (
     overrides,
 )
 from talkgen.data.files import write_atomically
-from talkgen.errors import TalkgenError
+from talkgen.errors import MissingWeights, TalkgenError
 
 # Settings on which the weights of a run depend; the rest (workers, callbacks, loggers) may change on the way.
 FIXED = ("system", "data", "seed", "steps", "precision")
 FREE = ("data.workers", "data.root")
+
+PERCEPTUAL = "talkgen.losses.perceptual.perceptual_loss"
+STAND_IN = "gradient_pyramid"  # its net where the weights of LPIPS are absent
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -131,23 +134,26 @@ def _run_process(command: Sequence[str]) -> int:
 def run_stage(cfg: DictConfig, experiment: str) -> int:
     """Train one stage in its run folder, or go on with it."""
     run_folder = RunFolder(Path(cfg.paths.run))
+    begun = OmegaConf.load(run_folder.config) if run_folder.config.is_file() else None
+    perceptual = settle_perceptual(cfg, {} if cfg.resume_with_changes else begun or {})
     resolved = _resolve(cfg)
     first_process = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first_process:
-        prepare_corpus(resolved["data"], choices()["data"])
+        prepare_corpus(resolved["data"], choices()["data"], Path(cfg.paths.prepared))
     manifest = _manifest_hash(Path(resolved["data"]["root"]))
     facts = json.loads(run_folder.facts.read_text()) if run_folder.facts.is_file() else {}
-    if run_folder.config.is_file() and not cfg.resume_with_changes:
-        _refuse_changes(run_folder, resolved, facts.get("manifest"), manifest)
+    if begun is not None and not cfg.resume_with_changes:
+        _refuse_changes(run_folder, begun, resolved, facts.get("manifest"), manifest)
     if facts.get("finished_batches", 0) >= cfg.steps:
         print(
             f"{run_folder.path} is finished ({cfg.steps} batches). "
             f"To train anew give it another name (name=…), or delete that folder. Next: python evaluate.py"
         )
         return 0
+    _require_lpips(run_folder, perceptual)
     with _lock(run_folder) if first_process else contextlib.nullcontext():
         if first_process:
-            facts = {**_facts(facts, manifest), "experiment": experiment}
+            facts = {**_facts(facts, manifest), "experiment": experiment, "perceptual": perceptual}
             write_atomically(run_folder.facts, json.dumps(facts, indent=1).encode())
             write_atomically(run_folder.config, OmegaConf.to_yaml(OmegaConf.create(resolved)).encode())
         code = fit(cfg, run_folder)
@@ -196,19 +202,72 @@ def fit(cfg: DictConfig, run_folder: RunFolder) -> int:
     return 0
 
 
-def prepare_corpus(data: dict[str, Any], name: str | None) -> None:
-    """Render and prepare the demo corpus when it is not there yet.
+def settle_perceptual(cfg: DictConfig, begun: Mapping[str, Any]) -> dict[str, str]:
+    """Write into the config what each perceptual term is, since that depends on the machine.
+
+    A run that begins takes LPIPS where its weights are present, else the stand-in. A run that goes on keeps
+    what it began with, whatever has been fetched since.
+
+    Args:
+        cfg: composed config; ``net`` of its perceptual terms is changed in place.
+        begun: the config that the run began with; empty: it begins now.
+
+    Returns:
+        Key of each perceptual term → its net.
+    """
+    settled: dict[str, str] = {}
+    for key in _perceptual_terms(cfg.system, "system"):
+        net = str(OmegaConf.select(cfg, f"{key}.net", throw_on_missing=True))
+        held = OmegaConf.select(OmegaConf.create(begun), f"{key}.net")
+        if net != STAND_IN and net != held:
+            if held == STAND_IN:
+                net = STAND_IN
+            elif not weights.available(f"lpips_{net}"):
+                cure = f"talkgen weights get lpips_{net}"
+                print(
+                    f"{key}: LPIPS weights are absent, so the run keeps to a stand-in (`{cure}`)", flush=True
+                )
+                net = STAND_IN
+        OmegaConf.update(cfg, f"{key}.net", net)
+        settled[key] = net
+    return settled
+
+
+def _perceptual_terms(node: Any, key: str) -> Iterator[str]:
+    if isinstance(node, DictConfig):
+        if node.get("_target_") == PERCEPTUAL:
+            yield key
+        for name in map(str, node):
+            if not OmegaConf.is_missing(node, name) and not OmegaConf.is_interpolation(node, name):
+                yield from _perceptual_terms(node[name], f"{key}.{name}")
+
+
+def _require_lpips(run_folder: RunFolder, perceptual: Mapping[str, str]) -> None:
+    """A run that began with LPIPS does not go on with anything else."""
+    for key, net in perceptual.items():
+        if net != STAND_IN:
+            try:
+                weights.find(f"lpips_{net}")
+            except MissingWeights as error:
+                raise TalkgenError(
+                    f"{run_folder.path} was begun with {key}.net={net}, which is not on this machine: {error}"
+                ) from error
+
+
+def prepare_corpus(data: dict[str, Any], name: str | None, prepared: Path) -> None:
+    """Render and prepare the demo corpus when it is not yet where it belongs, in ``prepared/demo``.
 
     Raises:
-        TalkgenError: another corpus is missing, or the preparation failed.
+        TalkgenError: another corpus, or one named by its path, is missing; or the preparation failed.
     """
     root = str(data["root"])
     if "://" in root or (Path(root) / "store.json").is_file():
         return
-    if name != "demo":
+    if name != "demo" or Path(root).resolve() != (prepared / "demo").resolve():
+        source = "" if name == "demo" else "source=FOLDER "
         raise TalkgenError(
             f"there is no prepared corpus at {root}: make one with "
-            f"'talkgen prepare corpus={name} source=FOLDER out={root}', or name another with data.root=…"
+            f"'talkgen prepare corpus={name} {source}out={root}', or name another with data.root=…"
         )
     print(f"the demo corpus is not there yet; preparing it in {root}", flush=True)
     command = [sys.executable, "-m", "talkgen.cli", "prepare", "corpus=demo", f"out={root}"]
@@ -228,9 +287,13 @@ def _resolve(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _refuse_changes(
-    run_folder: RunFolder, resolved: dict[str, Any], old_manifest: str | None, manifest: str | None
+    run_folder: RunFolder,
+    begun: Any,
+    resolved: dict[str, Any],
+    old_manifest: str | None,
+    manifest: str | None,
 ) -> None:
-    held = OmegaConf.to_container(OmegaConf.load(run_folder.config))
+    held = OmegaConf.to_container(begun)
     assert isinstance(held, dict)
     changed = differences({str(key): value for key, value in held.items()}, resolved, FIXED)
     changed = [line for line in changed if not line.startswith(tuple(f"{key}:" for key in FREE))]

@@ -111,7 +111,9 @@ def test_absent_weights(
         LPIPS("vgg")
     with caplog.at_level(logging.WARNING):
         assert isinstance(perceptual_loss("vgg"), GradientPyramidLoss)
-    assert len(caplog.records) == 1 and "GradientPyramidLoss" in caplog.text
+        assert len(caplog.records) == 1 and "GradientPyramidLoss" in caplog.text
+        assert isinstance(perceptual_loss("gradient_pyramid"), GradientPyramidLoss)
+    assert len(caplog.records) == 1  # what was asked for needs no warning
 
 
 def test_weights_of_the_perceptual_loss_stay_out_of_checkpoints() -> None:

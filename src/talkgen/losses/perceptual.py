@@ -188,11 +188,18 @@ class GradientPyramidLoss(nn.Module):
         return torch.stack(terms).mean(dim=0)
 
 
-def perceptual_loss(net: Literal["alex", "vgg"] = "vgg") -> Frozen | GradientPyramidLoss:
+def perceptual_loss(net: Literal["alex", "vgg", "gradient_pyramid"]) -> Frozen | GradientPyramidLoss:
     """LPIPS, frozen, when its weights are on this machine; else the stand-in, and a line in the log says so.
 
-    Both take (generated, ground_truth) in [-1, 1] and give one distance a pair, (b,).
+    Both take (generated, ground_truth) in [-1, 1] and give one distance a pair, (b,). A training says
+    ``gradient_pyramid`` where it takes the stand-in, so that a run does not change its loss when weights
+    come or go.
+
+    Args:
+        net: of LPIPS; or ``gradient_pyramid``, the stand-in whether weights are there or not.
     """
+    if net == "gradient_pyramid":
+        return GradientPyramidLoss()
     name = f"lpips_{net}"
     if weights.available(name):
         return Frozen(LPIPS(net))
