@@ -134,8 +134,8 @@ def _run_process(command: Sequence[str]) -> int:
 def run_stage(cfg: DictConfig, experiment: str) -> int:
     """Train one stage in its run folder, or go on with it."""
     run_folder = RunFolder(Path(cfg.paths.run))
-    begun = OmegaConf.load(run_folder.config) if run_folder.config.is_file() else None
-    perceptual = settle_perceptual(cfg, {} if cfg.resume_with_changes else begun or {})
+    begun = _begun(run_folder)
+    perceptual = settle_perceptual(cfg, None if cfg.resume_with_changes else begun)
     resolved = _resolve(cfg)
     first_process = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first_process:
@@ -202,7 +202,16 @@ def fit(cfg: DictConfig, run_folder: RunFolder) -> int:
     return 0
 
 
-def settle_perceptual(cfg: DictConfig, begun: Mapping[str, Any]) -> dict[str, str]:
+def _begun(run_folder: RunFolder) -> DictConfig | None:
+    """The config that the run began with; None where there is no run yet."""
+    if not run_folder.config.is_file():
+        return None
+    config = OmegaConf.load(run_folder.config)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def settle_perceptual(cfg: DictConfig, begun: DictConfig | None) -> dict[str, str]:
     """Write into the config what each perceptual term is, since that depends on the machine.
 
     A run that begins takes LPIPS where its weights are present, else the stand-in. A run that goes on keeps
@@ -210,7 +219,7 @@ def settle_perceptual(cfg: DictConfig, begun: Mapping[str, Any]) -> dict[str, st
 
     Args:
         cfg: composed config; ``net`` of its perceptual terms is changed in place.
-        begun: the config that the run began with; empty: it begins now.
+        begun: the config that the run began with; None: it begins now.
 
     Returns:
         Key of each perceptual term → its net.
@@ -218,7 +227,7 @@ def settle_perceptual(cfg: DictConfig, begun: Mapping[str, Any]) -> dict[str, st
     settled: dict[str, str] = {}
     for key in _perceptual_terms(cfg.system, "system"):
         net = str(OmegaConf.select(cfg, f"{key}.net", throw_on_missing=True))
-        held = OmegaConf.select(OmegaConf.create(begun), f"{key}.net")
+        held = None if begun is None else OmegaConf.select(begun, f"{key}.net")
         if net != STAND_IN and net != held:
             if held == STAND_IN:
                 net = STAND_IN
