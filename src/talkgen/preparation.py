@@ -121,7 +121,8 @@ def open_networks(settings: PrepareSettings) -> Networks:
     if settings.codes is not None:
         from talkgen.inference.vqgan import load_frame_codes
 
-        codes = load_frame_codes(settings.codes)
+        codes = load_frame_codes(settings.codes, device="cpu")  # several workers would not share a GPU
+        codes.load()
     return Networks(expert, codes)
 
 

@@ -111,19 +111,23 @@ class TalkingFaceData(lightning.LightningDataModule):
         """Pictures travel as uint8 and become float32 in [-1, 1] on the device."""
         return to_model_range(batch)
 
-    def _loader(self, split: str, drop_last: bool = False) -> WindowLoader:
-        training = split == "train"
-        limit = self.val_batches * self.batch_size if split == "val" and self.val_batches else None
-        dataset = ClipWindows(
+    def dataset(self, split: str, limit: int | None = None) -> ClipWindows:
+        """The windows of a split, at most `limit`; those of `train` are jittered."""
+        return ClipWindows(
             self.store,
             self.clips(split),
             self.window,
             self.seed,
             self.identities,
-            jitter=training,
+            jitter=split == "train",
             limit=limit,
             ram_bytes=self.ram_megabytes * 2**20,
         )
+
+    def _loader(self, split: str, drop_last: bool = False) -> WindowLoader:
+        training = split == "train"
+        limit = self.val_batches * self.batch_size if split == "val" and self.val_batches else None
+        dataset = self.dataset(split, limit)
         trainer = self.trainer
         sampler = EpochSampler(
             len(dataset),

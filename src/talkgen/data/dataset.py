@@ -148,26 +148,28 @@ class ClipWindows(Dataset[dict[str, Any]]):
     def read(self, clip: Clip, plan: WindowPlan) -> dict[str, Any]:
         """Read what a plan says."""
         window, store, start, count = self.window, self.store, plan.start, self.window.frames
-        numbers = [*range(start, start + count), *plan.references]
-        pictures = self._frames(clip, numbers)
-        scale = pictures.shape[1] / clip.size
+        size = window.size or clip.size
+        scale = size / clip.size
         landmarks = resize_points(store.array(clip, "landmarks", start, start + count), scale)
         warp = resize_warp(store.array(clip, "identity_warp", start, start + count), scale)
         if plan.mirrored:
-            pictures = np.ascontiguousarray(pictures[:, :, ::-1])
-            landmarks = mirror_points(landmarks, pictures.shape[1])
-            warp = mirror_warp(warp, pictures.shape[1])
+            landmarks, warp = mirror_points(landmarks, size), mirror_warp(warp, size)
         sample: dict[str, Any] = {
-            "video": pictures[:count],
-            "mel": self._mel(clip, start)[None],
             "landmarks": landmarks,
             "identity_warp": warp,
             "clip": clip.id,
             "identity": self._identity[clip.identity],
             "frame": start,
         }
-        if plan.references:
-            sample["reference"] = pictures[count:]
+        if window.pictures:
+            pictures = self._frames(clip, [*range(start, start + count), *plan.references])
+            if plan.mirrored:
+                pictures = np.ascontiguousarray(pictures[:, :, ::-1])
+            sample["video"] = pictures[:count]
+            if plan.references:
+                sample["reference"] = pictures[count:]
+        if window.sound:
+            sample["mel"] = self._mel(clip, start)[None]
         if plan.shifts:
             sample["shifted_mel"] = np.stack([self._mel(clip, start + shift) for shift in plan.shifts])[
                 :, None

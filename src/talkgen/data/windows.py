@@ -47,7 +47,10 @@ class WindowSettings:
         arrays: further arrays of the store by name: per-frame ones, and `whisper` or `hubert`, which are
             interpolated to one vector a frame.
         mirror: probability of a mirrored sample. Not together with `arrays`, which cannot be mirrored in
-        general.
+            general, nor without pictures: the codes of a mirrored picture are not the mirrored codes.
+        pictures: read the frames. False where codes stand for them (`talkgen.data.latent_data`); landmarks
+            and warps are then those of a picture of `size` all the same.
+        sound: read the mel. False for stores without sound.
     """
 
     frames: int = 5
@@ -64,6 +67,8 @@ class WindowSettings:
     waveform: bool = False
     arrays: tuple[str, ...] = ()
     mirror: float = 0.0
+    pictures: bool = True
+    sound: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -80,6 +85,10 @@ class WindowSettings:
             raise ValueError("reference_frames, reference_gap and shifted_mels cannot be negative")
         if self.mirror and self.arrays:
             raise ValueError(f"mirror would not mirror {', '.join(self.arrays)}; set mirror=0")
+        if self.mirror and not self.pictures:
+            raise ValueError("codes cannot be mirrored, only pictures can; set mirror=0")
+        if not self.sound and (self.shifted_mels or self.mel_per_frame or self.waveform):
+            raise ValueError("without sound there are no shifted_mels, mel_per_frame or waveform")
 
     @property
     def shortest_clip(self) -> int:
