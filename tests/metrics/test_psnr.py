@@ -61,3 +61,24 @@ def test_parity(reference: Path, damage: str) -> None:
     assert psnr(*pair).item() == pytest.approx(expected["PSNR RGB u8"], abs=1e-8)
     assert psnr(*pair).item() == pytest.approx(expected["PSNR skimage"], abs=1e-8)
     assert psnr(*pair, channels="y").item() == pytest.approx(expected["PSNR Y(BT.601 studio)"], abs=1e-4)
+
+
+def test_background_is_compared_with_what_the_model_was_given() -> None:
+    """A swap may change the face; what surrounds it should stay as in the target, not as in the truth."""
+    target, truth, generated = flat(100, 1, 32), flat(50, 1, 32), flat(100, 1, 32)
+    points = torch.tensor([[12.0, 14.0], [20.0, 22.0]]).repeat(1, 34, 1)  # the face's box: 11 … 21 × 9 … 23
+    generated[:, 9:24, 11:22] = 200
+    metric = PSNR(region="background")
+    metric.update(Footage(0, generated, truth, target=target, corpus_landmarks=points, truth_known=False))
+    assert metric.compute().item() == 100
+    generated[:, 8] = 110
+    again = PSNR(region="background")
+    again.update(Footage(0, generated, truth, target=target, corpus_landmarks=points))
+    inside = 32 * 32 - 15 * 11
+    assert again.compute().item() == pytest.approx(10 * math.log10(255**2 / (100 * 32 / inside)))
+
+
+def test_an_unknown_truth_scores_nothing() -> None:
+    metric = PSNR()
+    metric.update(Footage(0, flat(100), flat(100), truth_known=False))
+    assert metric.per_clip() == {} and math.isnan(metric.compute().item())

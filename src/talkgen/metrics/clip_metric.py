@@ -12,6 +12,59 @@ from torchmetrics import Metric
 from talkgen.metrics.footage import Footage
 
 
+class ClipStatistic(Metric):
+    """One number a clip, from what is kept of each of its frames; then the mean over clips.
+
+    A subclass gives ``column``, :meth:`frame_rows` and :meth:`statistic`.
+
+    Attributes:
+        column: name with the variant id in brackets.
+        digits: shown after the point.
+        has_interval: whether an interval over clips means anything.
+        needs: what must have been computed for it; see ``Footage.has``.
+    """
+
+    full_state_update = False
+    needs: frozenset[str] = frozenset()
+    digits: ClassVar[int] = 3
+    has_interval: ClassVar[bool] = True
+    column: str
+    rows: list[Tensor]
+    clips: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_state("clips", default=[], dist_reduce_fx="cat")
+
+    @abstractmethod
+    def frame_rows(self, footage: Footage) -> Tensor:
+        """What is kept of each frame, float (t, k)."""
+
+    @abstractmethod
+    def statistic(self, rows: Tensor) -> float:
+        """The number of a clip from the rows (t, k) of its frames in order, float64; NaN if undefined."""
+
+    def update(self, footage: Footage) -> None:
+        """Add a piece of a clip; one that lacks what the metric needs is left out."""
+        if all(footage.has(need) for need in self.needs):
+            rows = self.frame_rows(footage).double().cpu()
+            self.rows.append(rows)
+            self.clips.append(torch.full((len(rows),), footage.clip))
+
+    def per_clip(self) -> dict[int, float]:
+        """Clip number → its number."""
+        if not len(self.rows):
+            return {}
+        # After a synchronisation over processes the states are tensors instead of lists.
+        rows, clips = (torch.cat(list(s)) if isinstance(s, list) else s for s in (self.rows, self.clips))
+        return {int(clip): self.statistic(rows[clips == clip]) for clip in clips.unique()}
+
+    def compute(self) -> Tensor:
+        """Mean over the clips that have a number; NaN when none has."""
+        return torch.tensor(list(self.per_clip().values()), dtype=torch.float64).nanmean()
+
+
 class ClipMean(Metric):
     """Mean over frames within a clip, then mean over clips: a long clip counts as much as a short one.
 

@@ -20,10 +20,22 @@ from talkgen.video.writer import VideoWriter
 
 @dataclass(frozen=True)
 class Generated:
-    """``frames`` uint8 (t, h, w, 3) of one piece of a clip, and the codes behind them, if any."""
+    """What a contender made of one piece of a clip.
+
+    Attributes:
+        frames: uint8 (t, h, w, 3).
+        codes: the codes behind them, if any.
+        truth: what the frames should be, where that is not the clip itself (a face swap whose result is
+            known).
+        truth_known: False where nobody knows what they should be.
+        person: who should be seen, where that is not the clip's own identity.
+    """
 
     frames: Tensor
     codes: Mapping[str, CodeIndices] = field(default_factory=dict)
+    truth: Tensor | None = None
+    truth_known: bool = True
+    person: str | None = None
 
 
 class Contender(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor
 from talkgen.audio.alignment import mel_window, mel_windows, sample_range
 from talkgen.data.clip import Clip
 from talkgen.data.store import Store
-from talkgen.data.windows import resize_frames, resize_points
+from talkgen.data.windows import resize_frames, resize_points, resize_warp
 from talkgen.errors import TalkgenError
 from talkgen.metrics.footage import MOUTH_POINTS
 
@@ -68,9 +68,18 @@ class HeldOutClips:
 
     def mouth_points(self, number: int, start: int, stop: int) -> Tensor:
         """The corpus' own mouth points, float32 (stop - start, 20, 2) in pixels of :meth:`frames`."""
+        return self.landmarks(number, start, stop)[:, MOUTH_POINTS]
+
+    def landmarks(self, number: int, start: int, stop: int) -> Tensor:
+        """The corpus' own points, float32 (stop - start, 68, 2) in pixels of :meth:`frames`."""
         clip = self.clips[number]
-        points = self.store.array(clip, "landmarks", start, stop)[:, MOUTH_POINTS]
+        points = self.store.array(clip, "landmarks", start, stop)
         return torch.from_numpy(resize_points(points, self.size / clip.size))
+
+    def identity_warps(self, number: int, start: int, stop: int) -> np.ndarray:
+        """Pixels of :meth:`frames` → the ArcFace template, float32 (stop - start, 2, 3), by the corpus."""
+        clip = self.clips[number]
+        return resize_warp(self.store.array(clip, "identity_warp", start, stop), self.size / clip.size)
 
     def waveform(self, number: int) -> np.ndarray:
         """The sound of the scored frames, float32 in [-1, 1] at 16 kHz."""

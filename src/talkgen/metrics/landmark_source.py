@@ -15,6 +15,7 @@ from talkgen.download import file_sha256
 from talkgen.errors import MissingPackage, MissingWeights, TalkgenError
 from talkgen.faces.detection import Face, FaceDetector, make_detector
 from talkgen.faces.landmarks import Landmarker, make_landmarker
+from talkgen.faces.mesh import IBUG_FROM_MESH, FaceMesh
 
 WEIGHTS = {
     "insightface": ("scrfd_500m", "landmarks_106"),
@@ -57,6 +58,28 @@ class LandmarkSource:
         return torch.from_numpy(found)
 
 
+class MeshLandmarkSource(LandmarkSource):
+    """MediaPipe's points of the largest face: its network finds face and points at once.
+
+    Args:
+        weights: see ``LandmarkSource``.
+    """
+
+    def __init__(self, weights: dict[str, str] | None = None) -> None:
+        self.mesh = FaceMesh(faces=1, threshold=0.3)
+        self.name = "mediapipe"
+        self.weights = weights or {}
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """uint8 RGB (t, h, w, 3) → float32 (t, 68, 2) in pixels."""
+        found = np.full((len(frames), 68, 2), np.nan, np.float32)
+        for points, frame in zip(found, frames.numpy(), strict=True):
+            faces = self.mesh.points(frame)
+            if faces:
+                points[:] = faces[0][IBUG_FROM_MESH].mean(1)
+        return torch.from_numpy(found)
+
+
 def _area(face: Face) -> float:
     x0, y0, x1, y1 = face.box
     return float((x1 - x0) * (y1 - y0))
@@ -72,9 +95,10 @@ def open_landmark_source(backend: str = "insightface") -> LandmarkSource | Missi
     """
     if backend not in WEIGHTS:
         raise TalkgenError(f"no landmarks of {backend!r}; there are {', '.join(WEIGHTS)}")
+    digests = {name: file_sha256(weights.find(name)) for name in WEIGHTS[backend] if weights.available(name)}
     try:
-        detector, landmarker = make_detector(backend), make_landmarker(backend)
+        if backend == "mediapipe":
+            return MeshLandmarkSource(digests)
+        return LandmarkSource(make_detector(backend), make_landmarker(backend), backend, digests)
     except (MissingWeights, MissingPackage) as error:
         return error
-    digests = {name: file_sha256(weights.find(name)) for name in WEIGHTS[backend] if weights.available(name)}
-    return LandmarkSource(detector, landmarker, backend, digests)

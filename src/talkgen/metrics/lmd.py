@@ -114,7 +114,7 @@ class LMD(ClipMetric):
     """
 
     higher_is_better = False
-    needs = frozenset({"landmarks"})
+    needs = frozenset({"truth", "landmarks"})
 
     def __init__(self, convention: str = "mouth,centred", reference_px: int = 256) -> None:
         super().__init__()

@@ -53,7 +53,9 @@ class PSNR(ClipMetric):
 
     Args:
         channels: see :func:`psnr`.
-        region: ``"full"`` frame, or the ``"mouth"`` square of :func:`talkgen.metrics.footage.mouth_mask`.
+        region: ``"full"`` frame, the ``"mouth"`` square of :func:`talkgen.metrics.footage.mouth_mask`, or the
+            ``"background"``: what :func:`talkgen.metrics.footage.face_box_mask` leaves, compared with the
+            frames that the model was given, which it should not change.
     """
 
     higher_is_better = True
@@ -63,9 +65,13 @@ class PSNR(ClipMetric):
         super().__init__()
         self.channels: Channels = channels
         self.region = region
-        self.needs = frozenset({"mouth"} if region == "mouth" else ())
-        self.column = f"PSNR[{channels}]" if region == "full" else f"PSNR[{channels},mouth]"
+        needs = {"full": {"truth"}, "mouth": {"truth", "mouth"}, "background": {"corpus"}}
+        self.needs = frozenset(needs[region])
+        self.column = f"PSNR[{channels}]" if region == "full" else f"PSNR[{channels},{region}]"
 
     def frame_values(self, footage: Footage) -> Tensor:
         """The dB of each frame."""
-        return psnr(footage.generated, footage.ground_truth, self.channels, footage.mask(self.region))
+        wanted = footage.ground_truth
+        if self.region == "background" and footage.target is not None:
+            wanted = footage.target
+        return psnr(footage.generated, wanted, self.channels, footage.mask(self.region))

@@ -10,12 +10,14 @@ from typing import Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from talkgen.data.files import write_atomically
-from talkgen.metrics.contenders import Contender
-from talkgen.metrics.footage import Footage
+from talkgen.metrics.contenders import Contender, Generated
+from talkgen.metrics.footage import MOUTH_POINTS, Footage
 from talkgen.metrics.held_out import HeldOutClips
+from talkgen.metrics.identity_source import Gallery, IdentitySource, warps_of
 from talkgen.metrics.landmark_source import LandmarkSource
 from talkgen.metrics.pictures import contact_sheet, side_by_side
 from talkgen.video.writer import VideoWriter
@@ -37,11 +39,14 @@ def score(
     clips: HeldOutClips,
     landmarks: LandmarkSource | None,
     out: Path,
+    identity: IdentitySource | None = None,
+    gallery: Gallery | None = None,
 ) -> None:
     """Show every metric of every contender all clips, in constant memory.
 
-    Each frame is made once and detected once, whatever the number of metrics. Also writes ``sheet.png`` and
-    ``sample.mp4``: the first clip with its sound, contenders that are ``in_video`` side by side.
+    Each frame is made once, detected once and recognised once, whatever the number of metrics. Also writes
+    ``sheet.png`` and ``sample.mp4``: the first clip with its sound, contenders that are ``in_video`` side by
+    side.
 
     Args:
         contenders: the first must be the ground truth.
@@ -49,6 +54,8 @@ def score(
         clips: what is scored.
         landmarks: detector, or None where its weights are missing.
         out: folder for the pictures.
+        identity: recogniser, or None where its weights are missing or nothing asks for it.
+        gallery: the people that it knows.
     """
     sheet: list[tuple[str, list[NDArray[np.uint8]]]] = []
     total = sum(clips.frame_count(number) for number in range(len(clips)))
@@ -59,16 +66,9 @@ def score(
             with contextlib.ExitStack() as stack:
                 video = stack.enter_context(_sample_video(out, contenders, clips)) if number == 0 else None
                 for (start, stop), *pieces in zip(clips.spans(number), *streams, strict=True):
-                    truth = pieces[0].frames
-                    mouth = clips.mouth_points(number, start, stop)
-                    true_points = landmarks(truth) if landmarks else None
+                    observer = _Observer(clips, number, start, stop, landmarks, identity, gallery)
                     for piece, row in zip(pieces, metrics, strict=True):
-                        points = true_points
-                        if landmarks and piece.frames is not truth:
-                            points = landmarks(piece.frames)
-                        footage = Footage(
-                            number, piece.frames, truth, mouth, points, true_points, piece.codes
-                        )
+                        footage = observer.footage(pieces[0].frames, piece)
                         for metric in row:
                             metric.update(footage)
                     pictures = [piece.frames.numpy() for piece in pieces]
@@ -81,6 +81,62 @@ def score(
                     progress.update(stop - start)
     _, png = cv2.imencode(".png", contact_sheet([one.name for one in contenders], sheet)[..., ::-1])
     write_atomically(out / "sheet.png", png.tobytes())
+
+
+class _Observer:
+    """Looks at the rows' frames of one piece of one clip; what several rows share it looks at once."""
+
+    def __init__(
+        self,
+        clips: HeldOutClips,
+        number: int,
+        start: int,
+        stop: int,
+        landmarks: LandmarkSource | None,
+        identity: IdentitySource | None,
+        gallery: Gallery | None,
+    ) -> None:
+        self.number = number
+        self.person = clips.clips[number].identity
+        self.points = clips.landmarks(number, start, stop)
+        self.warps = clips.identity_warps(number, start, stop) if identity else None
+        self.landmarks, self.identity, self.gallery = landmarks, identity, gallery
+        self._detected: dict[int, tuple[Tensor, Tensor | None]] = {}  # by id; the frames keep it taken
+
+    def footage(self, target: Tensor, piece: Generated) -> Footage:
+        """What the metrics of a row are shown."""
+        truth = target if piece.truth is None else piece.truth
+        return Footage(
+            self.number,
+            piece.frames,
+            truth,
+            self.points[:, MOUTH_POINTS],
+            self._points_of(piece.frames),
+            self._points_of(truth),
+            piece.codes,
+            piece.truth_known,
+            target,
+            self._points_of(target),
+            self.points,
+            self._identities(piece.frames),
+            self.gallery.vectors if self.gallery else None,
+            self.gallery.place(piece.person or self.person) if self.gallery else None,
+        )
+
+    def _points_of(self, frames: Tensor) -> Tensor | None:
+        if id(frames) not in self._detected:
+            self._detected[id(frames)] = frames, self.landmarks(frames) if self.landmarks else None
+        return self._detected[id(frames)][1]
+
+    def _identities(self, frames: Tensor) -> Tensor | None:
+        """Aligned by the points that were detected, where they were, else by those of the corpus."""
+        if self.identity is None or self.warps is None:
+            return None
+        points, warps = self._points_of(frames), self.warps
+        if points is not None:
+            found = warps_of(points)
+            warps = np.where(np.isfinite(found).all((1, 2), keepdims=True), found, warps)
+        return self.identity(frames, warps)
 
 
 def _sample_video(out: Path, contenders: Sequence[Contender], clips: HeldOutClips) -> VideoWriter:

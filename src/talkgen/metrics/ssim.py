@@ -105,7 +105,9 @@ class SSIM(ClipMetric):
         super().__init__()
         self.window: Window = window
         self.region = region
-        self.needs = frozenset({"mouth"} if region == "mouth" else ())
+        if region == "background":
+            raise ValueError("SSIM has the regions full and mouth")
+        self.needs = frozenset({"truth"} | ({"mouth"} if region == "mouth" else set()))
         variant = {"gaussian11": "wang", "uniform7": "skimage"}[window]
         self.column = f"SSIM[{variant}]" if region == "full" else f"SSIM[{variant},mouth]"
 

@@ -1,0 +1,112 @@
+"""Identity vectors of whatever pictures a metric compares, all by one recogniser, and the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from talkgen import weights
+from talkgen.download import file_sha256
+from talkgen.errors import MissingPackage, MissingWeights, TalkgenError
+from talkgen.faces.alignment import ARCFACE_SIZE, identity_warp
+from talkgen.faces.crop import warp
+from talkgen.faces.ibug import keypoints_from_landmarks
+from talkgen.models.experts.arcface import load_arcface
+
+RECOGNISERS = ("edgeface_s", "arcface_mbf", "arcface_r50")
+
+Recogniser = Callable[[NDArray[np.uint8]], Tensor]
+"""Faces uint8 RGB (n, 112, 112, 3), aligned to the ArcFace template → vectors (n, d)."""
+
+
+class IdentitySource:
+    """Frames and landmarks → unit vectors.
+
+    Args:
+        network: the recogniser.
+        name: of it.
+        weights: weight name → sha256 of the file, for the protocol line.
+        batch_frames: faces that it sees at a time.
+    """
+
+    def __init__(
+        self,
+        network: Recogniser,
+        name: str = "",
+        weights: dict[str, str] | None = None,
+        batch_frames: int = 32,
+    ) -> None:
+        self.network = network
+        self.name = name
+        self.weights = weights or {}
+        self.batch_frames = batch_frames
+
+    def __call__(self, frames: Tensor, warps: NDArray[np.float32]) -> Tensor:
+        """uint8 RGB (t, h, w, 3) and matrices (t, 2, 3) to the ArcFace template → (t, d); NaN for NaN."""
+        known = np.isfinite(warps).all((1, 2))
+        faces = [
+            warp(frame, matrix, ARCFACE_SIZE, ARCFACE_SIZE)
+            for frame, matrix in zip(frames.numpy()[known], warps[known], strict=True)
+        ]
+        if not faces:
+            return torch.full((len(frames), 1), torch.nan)
+        with torch.inference_mode():
+            parts = [
+                self.network(np.stack(faces[start : start + self.batch_frames])).cpu()
+                for start in range(0, len(faces), self.batch_frames)
+            ]
+        found = torch.nn.functional.normalize(torch.cat(parts).float(), dim=1)
+        vectors = torch.full((len(frames), found.shape[1]), torch.nan)
+        vectors[torch.from_numpy(known)] = found
+        return vectors
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of known people, one each, as unit vectors.
+
+    Attributes:
+        people: their names.
+        vectors: (people, d).
+    """
+
+    people: Sequence[str]
+    vectors: Tensor
+
+    def place(self, person: str) -> int | None:
+        """Row of a person, None for a stranger."""
+        return self.people.index(person) if person in self.people else None
+
+
+def warps_of(landmarks: Tensor) -> NDArray[np.float32]:
+    """Landmarks (t, 68, 2) → matrices (t, 2, 3) to the ArcFace template; NaN where a face was missed."""
+    return identity_warp(keypoints_from_landmarks(landmarks.numpy()))
+
+
+def open_identity_source(name: str) -> IdentitySource | MissingWeights | MissingPackage:
+    """A recogniser by name, or the reason why it is not there, which says how to cure it.
+
+    Raises:
+        TalkgenError: there is no such recogniser.
+    """
+    if name not in RECOGNISERS:
+        raise TalkgenError(f"no recogniser {name!r}; there are {', '.join(RECOGNISERS)}")
+    try:
+        network = _arcface_network(name)
+    except (MissingWeights, MissingPackage) as error:
+        return error
+    return IdentitySource(network, name, {name: file_sha256(weights.find(name))})
+
+
+def _arcface_network(name: str) -> Recogniser:
+    network = load_arcface(name)
+
+    def embed(faces: NDArray[np.uint8]) -> Tensor:
+        return network(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1)
+
+    return embed
