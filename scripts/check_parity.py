@@ -112,6 +112,35 @@ def taming_vqgan_f16(vectors: Vectors) -> list[Row]:
     ]
 
 
+def diff2lip_unet(vectors: Vectors) -> list[Row]:
+    """soumik-kanad/diff2lip's TFGModel with the flags of its inference script, and 25 steps of DDIM."""
+    from talkgen.checkpoints import load_published
+    from talkgen.diffusion.ddim import DDIM
+    from talkgen.diffusion.gaussian import GaussianDiffusion
+    from talkgen.diffusion.schedule import linear_schedule
+    from talkgen.models.diff2lip.inpainting import denoiser, hide, lower_mask
+    from talkgen.models.diff2lip.unet import Diff2LipUNet
+
+    unet = Diff2LipUNet().eval()
+    weights = recipe.state_dict(vectors.published_keys("diff2lip_unet"), vectors.seed, gain=0.7)
+    load_published(unet, weights, "diff2lip")
+    image, reference, noise = (vectors.tensor(name) for name in ("image", "reference", "noise"))
+    mel, mask = vectors.tensor("mel").unsqueeze(1), lower_mask(image.shape[-1])
+    masked = hide(image, mask, noise)
+    output = unet(vectors.tensor("x_t"), vectors.tensor("t"), masked, mask, reference, mel)
+    diffusion, sampler = GaussianDiffusion(linear_schedule()), DDIM(25)
+    denoise = denoiser(
+        unet, diffusion, sampler.timesteps(diffusion.schedule), masked[:1], mask, reference[:1], mel[:1]
+    )
+    sample = sampler.sample(diffusion.schedule, denoise, noise).numpy()
+    published = vectors.arrays["ddim25_sample"]
+    mean = np.abs(sample - published).mean() / np.abs(published).mean()
+    return [
+        compare("unet_out", output, vectors.arrays["unet_out"], 1e-4),
+        Row("ddim25_sample", float(mean), 1e-3, "mean: most pixels are at their limits"),
+    ]
+
+
 def b_mfcc(vectors: Vectors) -> list[Row]:
     """python_speech_features as the SyncNet metric calls it."""
     from talkgen.audio.mfcc import syncnet_mfcc
@@ -283,6 +312,7 @@ CHECKS: dict[str, Callable[[Vectors], list[Row]]] = {
     for check in (
         wav2lip_syncnet,
         taming_vqgan_f16,
+        diff2lip_unet,
         b_mfcc,
         b_wav2lip_mel,
         g_lpips,

@@ -1,0 +1,92 @@
+"""Generating the masked part of faces: what is hidden, and how a sampler fills it in."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from talkgen.diffusion.gaussian import GaussianDiffusion
+from talkgen.diffusion.sampler import Denoise, Sampler
+from talkgen.diffusion.schedule import Estimate
+from talkgen.models.diff2lip.unet import Diff2LipUNet
+
+
+def lower_mask(size: int, share: float = 0.5) -> Float[Tensor, "1 1 size size"]:
+    """1 in the lowest ``share`` of the rows, which are to be generated; 0 above."""
+    mask = torch.zeros(1, 1, size, size)
+    mask[:, :, int(size * (1 - share)) :] = 1
+    return mask
+
+
+def hide(
+    target: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "#b 1 h w"], noise: Float[Tensor, "#b 3 h w"]
+) -> Float[Tensor, "b 3 h w"]:
+    """target ⊙ (1 − m) + noise ⊙ m: the target without a trace of what the mask covers."""
+    return torch.lerp(target, noise.expand_as(target), mask)
+
+
+def denoiser(
+    unet: Diff2LipUNet,
+    diffusion: GaussianDiffusion,
+    timesteps: tuple[int, ...],
+    masked: Float[Tensor, "b 3 h w"],
+    mask: Float[Tensor, "#b 1 h w"],
+    reference: Float[Tensor, "b c h w"],
+    mel: Float[Tensor, "b 1 bins 16"],
+    clamp: bool = True,
+) -> Denoise:
+    """The network as samplers call it; audio and times are embedded here, once.
+
+    Args:
+        unet: in eval mode.
+        diffusion: what its output means.
+        timesteps: that the sampler will visit.
+        masked: see ``hide``.
+        mask: 1 where pictures are generated.
+        reference: other frames of the same people.
+        mel: the mel window of each frame.
+        clamp: keep x̂₀ in [-1, 1], as published.
+    """
+    audio = unet.embed_audio(mel)
+    times = dict(zip(timesteps, unet.embed_time(torch.tensor(timesteps, device=masked.device)), strict=True))
+
+    def denoise(noisy: Tensor, timestep: int) -> Estimate:
+        output = unet.denoise(noisy, times[timestep] + audio, masked, mask, reference)
+        t = torch.full((len(noisy),), timestep, device=noisy.device)
+        return diffusion.estimate(output, noisy, t, clamp)
+
+    return denoise
+
+
+@torch.no_grad()
+def inpaint(
+    unet: Diff2LipUNet,
+    diffusion: GaussianDiffusion,
+    sampler: Sampler,
+    target: Float[Tensor, "b 3 h w"],
+    reference: Float[Tensor, "b c h w"],
+    mel: Float[Tensor, "b 1 bins 16"],
+    mask: Float[Tensor, "#b 1 h w"],
+    noise: Float[Tensor, "#b 3 h w"],
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "b 3 h w"]:
+    """Frames whose masked part says what is heard; the rest is the target's to the bit.
+
+    Args:
+        unet: in eval mode.
+        diffusion: what its output means.
+        sampler: any of ``talkgen.diffusion``.
+        target: frames in [-1, 1].
+        reference: other frames of the same people.
+        mel: the mel window of each frame.
+        mask: 1 where pictures are generated.
+        noise: standard normal: where sampling starts, and what hides the target. One map for all frames of a
+            video keeps them from flickering, as published.
+        generator: of the noise that stochastic samplers add.
+    """
+    noise = noise.expand_as(target)
+    timesteps = sampler.timesteps(diffusion.schedule)
+    denoise = denoiser(unet, diffusion, timesteps, hide(target, mask, noise), mask, reference, mel)
+    generated = sampler.sample(diffusion.schedule, denoise, noise, generator)
+    return torch.lerp(target, generated.to(target.dtype), mask)

@@ -1,0 +1,190 @@
+"""The inpainting UNet of Diff2Lip, in the key layout of the published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from talkgen.models.diff2lip.attention import AttentionBlock
+from talkgen.models.diff2lip.audio_encoder import AudioEncoder, Style
+from talkgen.models.diff2lip.blocks import Conditioned, Conditioning, ResidualBlock
+from talkgen.models.diff2lip.normalisation import group_norm
+from talkgen.models.diff2lip.time_embedding import sinusoidal_embedding
+
+# Widths by picture size, as in guided-diffusion.
+MULTIPLIERS = {64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 3, 4, 4), 512: (1, 1, 2, 2, 4, 4)}
+
+
+class Diff2LipUNet(nn.Module):
+    """ε̂ = UNet([x_t ⊙ m + masked ⊙ (1 − m), masked, reference]; e_t + e_a) ("Diff2Lip", section 3).
+
+    What must not change is shown clean at every step: outside the mask m the noisy picture is replaced by the
+    target. Time and audio are added up to one vector that every residual block takes in.
+
+        unet = Diff2LipUNet()
+        load_published(unet, "e7.24.1.3_model260000_paper.pt", layout="diff2lip")  # strict, 632 tensors
+        output = unet(noisy, timestep, masked, mask, reference, mel)
+
+    For sampling, what does not depend on x_t is computed once: ``embed_audio`` a frame, ``embed_time`` a
+    step, and ``denoise`` with their sum.
+
+    Args:
+        image_size: side of the pictures it is made for; with the resolutions it says which levels attend.
+        channels: width of the first level; 128 as published.
+        multipliers: widths of the levels over ``channels``; None takes guided-diffusion's for the size.
+        blocks: residual blocks a level (one more on the way up).
+        attention_resolutions: sides in pixels of the maps that have self-attention; the middle always has.
+        head_channels: of one head of attention.
+        references: reference pictures, joined on channels.
+        audio_channels: width of the audio encoder; 32 as published.
+        mel_bins: height of a mel window.
+        conditioning: how the embedding enters a block, see ``ResidualBlock``.
+        learned_range: predict as many channels again for the variance.
+        dropout: in residual blocks.
+        gradient_checkpointing: keep only the inputs of blocks in training, and compute them again on the way
+            back: about a third more time for a fraction of the memory.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 128,
+        channels: int = 128,
+        multipliers: Sequence[int] | None = None,
+        blocks: int = 2,
+        attention_resolutions: Sequence[int] = (32, 16, 8),
+        head_channels: int = 64,
+        references: int = 1,
+        audio_channels: int = 32,
+        mel_bins: int = 80,
+        conditioning: Conditioning = "additive",
+        learned_range: bool = True,
+        dropout: float = 0.0,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if multipliers is None:
+            if image_size not in MULTIPLIERS:
+                raise ValueError(f"give multipliers for pictures of {image_size} pixels")
+            multipliers = MULTIPLIERS[image_size]
+        if image_size % 2 ** (len(multipliers) - 1):
+            raise ValueError(f"{image_size} pixels cannot be halved {len(multipliers) - 1} times")
+        self.image_size = image_size
+        self.channels = channels
+        self.references = references
+        self.learned_range = learned_range
+        self.gradient_checkpointing = gradient_checkpointing
+        self.embedding_dim = 4 * channels
+
+        self.time_embed = nn.Sequential(
+            nn.Linear(channels, self.embedding_dim),
+            nn.SiLU(),
+            nn.Linear(self.embedding_dim, self.embedding_dim),
+        )
+        self.audio_encoder = AudioEncoder(audio_channels, mel_bins)
+        self.audio_encoder_to_style = Style(self.audio_encoder.out_channels, self.embedding_dim)
+
+        def residual(channels_in: int, channels_out: int, **resampling: object) -> ResidualBlock:
+            return ResidualBlock(
+                channels_in, channels_out, self.embedding_dim, conditioning, dropout, **resampling  # type: ignore[arg-type]
+            )  # fmt: skip
+
+        def attention(width: int, side: int) -> list[nn.Module]:
+            return [AttentionBlock(width, head_channels)] if side in attention_resolutions else []
+
+        side, width = image_size, multipliers[0] * channels
+        down = [Conditioned(nn.Conv2d(3 * (2 + references), width, 3, padding=1))]
+        widths = [width]  # of what the way up is handed
+        for level, multiplier in enumerate(multipliers):
+            for _ in range(blocks):
+                down.append(
+                    Conditioned(
+                        residual(width, multiplier * channels), *attention(multiplier * channels, side)
+                    )
+                )
+                width = multiplier * channels
+                widths.append(width)
+            if level < len(multipliers) - 1:
+                down.append(Conditioned(residual(width, width, down=(2, 2))))
+                widths.append(width)
+                side //= 2
+        self.input_blocks = nn.ModuleList(down)
+        self.middle_block = Conditioned(
+            residual(width, width), AttentionBlock(width, head_channels), residual(width, width)
+        )
+        up = []
+        for level, multiplier in reversed(list(enumerate(multipliers))):
+            for i in range(blocks + 1):
+                layers: list[nn.Module] = [residual(width + widths.pop(), multiplier * channels)]
+                width = multiplier * channels
+                layers += attention(width, side)
+                if level and i == blocks:
+                    layers.append(residual(width, width, up=True))
+                    side *= 2
+                up.append(Conditioned(*layers))
+        self.output_blocks = nn.ModuleList(up)
+        last = nn.Conv2d(width, 6 if learned_range else 3, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.out = nn.Sequential(group_norm(width), nn.SiLU(), last)
+
+    def embed_time(self, timestep: Shaped[Tensor, " b"]) -> Float[Tensor, "b e"]:
+        """e_t of integer timesteps."""
+        embedding = sinusoidal_embedding(timestep, self.channels)
+        return self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
+
+    def embed_audio(self, mel: Float[Tensor, "b 1 bins 16"]) -> Float[Tensor, "b e"]:
+        """e_a of the mel windows of frames."""
+        return self.audio_encoder_to_style(self.audio_encoder(mel))
+
+    def denoise(
+        self,
+        noisy: Float[Tensor, "b 3 h w"],
+        embedding: Float[Tensor, "b e"],
+        masked: Float[Tensor, "b 3 h w"],
+        mask: Float[Tensor, "#b 1 h w"],
+        reference: Float[Tensor, "b c h w"],
+    ) -> Float[Tensor, "b c2 h w"]:
+        """The output for e_t + e_a; see ``forward``."""
+        x = torch.cat([torch.lerp(masked, noisy, mask), masked, reference], dim=1)
+        kept = []
+        for block in self.input_blocks:
+            x = self._run(block, x, embedding)
+            kept.append(x)
+        x = self._run(self.middle_block, x, embedding)
+        for block in self.output_blocks:
+            x = self._run(block, torch.cat([x, kept.pop()], dim=1), embedding)
+        return self.out(x)
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "b 3 h w"],
+        timestep: Shaped[Tensor, " b"],
+        masked: Float[Tensor, "b 3 h w"],
+        mask: Float[Tensor, "#b 1 h w"],
+        reference: Float[Tensor, "b c h w"],
+        mel: Float[Tensor, "b 1 bins 16"],
+    ) -> Float[Tensor, "b c2 h w"]:
+        """What the network makes of a noisy picture.
+
+        Args:
+            noisy: x_t, in [-1, 1] plus noise.
+            timestep: t, integers.
+            masked: the target outside the mask, noise inside it (see ``inpainting.hide``).
+            mask: 1 where the picture is to be generated.
+            reference: other frames of the same person, 3·references channels.
+            mel: the mel window of each frame.
+
+        Returns:
+            The prediction (3 channels) and, with ``learned_range``, the variance's place in its range (3).
+        """
+        embedding = self.embed_time(timestep) + self.embed_audio(mel)
+        return self.denoise(noisy, embedding, masked, mask, reference)
+
+    def _run(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, x, embedding, use_reentrant=False)
+        return block(x, embedding)
