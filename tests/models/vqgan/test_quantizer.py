@@ -170,38 +170,67 @@ def test_nonsense_is_refused() -> None:
         VectorQuantizer(8, 2, mode="kmeans")
 
 
-def _train(quantizer: VectorQuantizer, batches: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    for batch in batches:
+def _train(
+    quantizer: VectorQuantizer, batches: list[torch.Tensor], stops: Path | None = None
+) -> dict[str, torch.Tensor]:
+    """Train; with ``stops``, stop after the first batch and go on with the state that was saved there."""
+    for number, batch in enumerate(batches):
         quantizer(batch)
+        if stops is not None and number == 0:
+            if not dist.is_initialized() or dist.get_rank() == 0:  # one process writes checkpoints
+                torch.save(quantizer.state_dict(), stops)
+            if dist.is_initialized():
+                dist.barrier()
+            quantizer = _quantizer()
+            load_published(quantizer, torch.load(stops, weights_only=True))
     return quantizer.state_dict()
 
 
 def _quantizer() -> VectorQuantizer:
     torch.manual_seed(0)
-    # k-means at the first batch; a threshold so high that codes are revived.
-    return VectorQuantizer(16, 4, kmeans_vectors=100, revive_below=0.9)
+    # k-means at the third batch; a threshold so high that codes are revived.
+    return VectorQuantizer(16, 4, kmeans_vectors=300, revive_below=0.9)
 
 
-def _process(folder: str, rank: int) -> None:
+def _batches() -> list[torch.Tensor]:
+    return [latent(b=4, seed=i) for i in range(8)]
+
+
+def _process(folder: str, rank: int, stops: bool) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    batches = [latent(b=4, seed=i)[2 * rank : 2 * rank + 2] for i in range(6)]
-    torch.save(_train(_quantizer(), batches), f"{folder}/{rank}.pt")
+    # Not the same number on both: parts of a batch may differ in size.
+    mine = [batch[:1] if rank == 0 else batch[1:] for batch in _batches()]
+    state = _train(_quantizer(), mine, Path(folder, "stopped.pt") if stops else None)
+    torch.save(state, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_two_processes_are_one(tmp_path: Path) -> None:
-    """k-means, running means and revival see the global batch, however many processes share it."""
+@pytest.mark.parametrize("stops", [False, True])
+def test_two_processes_are_one(tmp_path: Path, stops: bool) -> None:
+    """k-means, running means and revival see the global batch, however many processes share it, also where
+    both go on from what the first one saved.
+    """
     command = [sys.executable, __file__, str(tmp_path)]
-    processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+    processes = [subprocess.Popen([*command, str(rank), str(int(stops))]) for rank in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    alone = _train(_quantizer(), [latent(b=4, seed=i) for i in range(6)])
-    assert alone["initialised"] and alone["steps"] == 6
+    alone = _train(_quantizer(), _batches())
+    assert alone["initialised"] and alone["steps"] == 8
     for key, value in alone.items():
         torch.testing.assert_close(first[key], second[key], rtol=0, atol=0)
         torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-5)
 
 
+def test_what_two_processes_wait_with_one_goes_on_with(tmp_path: Path) -> None:
+    command = [sys.executable, __file__, str(tmp_path)]
+    processes = [subprocess.Popen([*command, str(rank), "1"]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    stopped = torch.load(tmp_path / "stopped.pt", weights_only=True)
+    alone = _quantizer()
+    alone(_batches()[0])
+    torch.testing.assert_close(stopped["waiting"], alone.state_dict()["waiting"], rtol=0, atol=0)
+
+
 if __name__ == "__main__":
-    _process(sys.argv[1], int(sys.argv[2]))
+    _process(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "1")

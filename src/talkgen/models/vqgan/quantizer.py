@@ -107,7 +107,7 @@ class VectorQuantizer(nn.Module):
             self.register_buffer("embed_avg", self.embedding.weight.clone())
             self.register_buffer("steps", torch.zeros((), dtype=torch.long))
             self.register_buffer("initialised", torch.tensor(kmeans_vectors == 0))
-        self._waiting: list[Tensor] = []  # vectors seen before k-means
+        self._waiting: list[Tensor] = []  # vectors of all processes, seen before k-means
         self._step: int | None = None  # `steps` and `initialised`, read once: reading them makes a GPU wait
         self._started = False
 
@@ -172,22 +172,22 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def _start(self, z: Tensor) -> None:
-        """Collect vectors; k-means once there are enough, a random choice of them until then."""
-        self._waiting.append(z)
+        """Collect vectors; k-means once there are enough, a random choice of them until then.
+
+        Every process keeps the vectors of all: a checkpoint is written by one and read by each, by any number
+        of them.
+        """
+        batch = _gather(z)
+        self._waiting.append(batch)
         seen = torch.cat(self._waiting)
-        vectors = torch.tensor(float(len(seen)), device=z.device)
-        _all_reduce(vectors)
-        if float(vectors) < self.kmeans_vectors:
-            self.embedding.weight.copy_(self._draw(seen, self.codes, seed=self._step or 0))
-            self.cluster_size.fill_(float(vectors) / self.codes)
+        if len(seen) < self.kmeans_vectors:
+            self.embedding.weight.copy_(_choose(seen, self.codes, seed=self._step or 0))
+            self.cluster_size.fill_(len(seen) / self.codes)
             self.embed_avg.copy_(self.embedding.weight * self.cluster_size[:, None])
             return
-        count = min(max(self.kmeans_vectors, 8 * self.codes), int(vectors))
-        sample = self._draw(seen, count, seed=0)
-        weight, members = kmeans(sample, self.codes, cosine=self.cosine)
-        batch = torch.tensor(float(len(z)), device=z.device)
-        _all_reduce(batch)
-        self.set_codes(weight, members * (float(batch) / count))
+        count = min(max(self.kmeans_vectors, 8 * self.codes), len(seen))
+        weight, members = kmeans(_choose(seen, count, seed=0), self.codes, cosine=self.cosine)
+        self.set_codes(weight, members * (len(batch) / count))
 
     @torch.no_grad()
     def _update(self, z: Tensor, codes: Tensor) -> None:
@@ -215,7 +215,7 @@ class VectorQuantizer(nn.Module):
         behind would be pulled back to where it died. Nothing branches on data, so a GPU is not waited for.
         """
         dead = self.cluster_size < self.revive_below * mean_use
-        fresh = self._draw(z, self.codes, seed=self._step or 0)
+        fresh = _draw(z, self.codes, seed=self._step or 0)
         credit = 2 * self.revive_below * mean_use  # dead again after ln 2 / −ln decay (69) steps without use
         self.embedding.weight.copy_(torch.where(dead[:, None], fresh, self.embedding.weight))
         self.embed_avg.copy_(torch.where(dead[:, None], fresh * credit, self.embed_avg))
@@ -232,23 +232,6 @@ class VectorQuantizer(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._waiting = [] if waiting is None else [waiting.to(self.embedding.weight.device)]
         self._step = None
-
-    @staticmethod
-    def _draw(z: Tensor, count: int, seed: int) -> Tensor:
-        """``count`` random rows of the global batch, the same on every rank and for every number of ranks."""
-        total, start = len(z), 0
-        if _world_size() > 1:
-            sizes = torch.zeros(_world_size(), dtype=torch.long, device=z.device)
-            sizes[dist.get_rank()] = len(z)
-            _all_reduce(sizes)
-            total, start = int(sizes.sum()), int(sizes[: dist.get_rank()].sum())
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(total, generator=generator)
-        index = order.repeat(-(-count // total))[:count].to(z.device) - start
-        mine = (index >= 0) & (index < len(z))
-        rows = z[index.clamp(0, len(z) - 1)] * mine[:, None]
-        _all_reduce(rows)
-        return rows
 
 
 class HalvesQuantizer(nn.Module):
@@ -283,6 +266,50 @@ class HalvesQuantizer(nn.Module):
         """Indices → latent."""
         above, below = codes.chunk(2, dim=1)
         return torch.cat([self.upper.lookup(above), self.lower.lookup(below)], dim=2)
+
+
+def _order(total: int, count: int, seed: int) -> Tensor:
+    """``count`` random ones of ``total`` rows, again from the beginning where there are fewer."""
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    return order.repeat(-(-count // total))[:count]
+
+
+def _choose(rows: Tensor, count: int, seed: int) -> Tensor:
+    """``count`` random rows."""
+    return rows[_order(len(rows), count, seed).to(rows.device)]
+
+
+def _draw(z: Tensor, count: int, seed: int) -> Tensor:
+    """``count`` random rows of the global batch, the same on every rank and for every number of ranks."""
+    if _world_size() == 1:
+        return _choose(z, count, seed)
+    sizes = _sizes(z)
+    start = int(sizes[: dist.get_rank()].sum())
+    index = _order(int(sizes.sum()), count, seed).to(z.device) - start
+    mine = (index >= 0) & (index < len(z))
+    rows = z[index.clamp(0, len(z) - 1)] * mine[:, None]
+    _all_reduce(rows)
+    return rows
+
+
+def _gather(z: Tensor) -> Tensor:
+    """The rows of all ranks, in the order of the ranks."""
+    if _world_size() == 1:
+        return z
+    sizes = _sizes(z)
+    start = int(sizes[: dist.get_rank()].sum())
+    rows = z.new_zeros(int(sizes.sum()), z.shape[1])
+    rows[start : start + len(z)] = z
+    _all_reduce(rows)
+    return rows
+
+
+def _sizes(z: Tensor) -> Tensor:
+    """Number of rows on every rank."""
+    sizes = torch.zeros(_world_size(), dtype=torch.long, device=z.device)
+    sizes[dist.get_rank()] = len(z)
+    _all_reduce(sizes)
+    return sizes
 
 
 def _world_size() -> int:
