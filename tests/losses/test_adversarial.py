@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from talkgen.losses.adversarial import AdversarialLoss, adaptive_weight, r1_penalty
@@ -74,3 +79,37 @@ def test_adaptive_weight_is_the_ratio_of_gradients_up_to_its_bound() -> None:
     assert adaptive_weight(generator, reconstruction, layer).item() == 1.0
     assert adaptive_weight(generator, reconstruction, layer, maximum=10).item() == pytest.approx(2, abs=1e-3)
     assert not adaptive_weight(generator, reconstruction, layer).requires_grad
+
+
+def _losses(samples: torch.Tensor, layer: nn.Parameter) -> tuple[torch.Tensor, torch.Tensor]:
+    return (samples @ layer).square().mean(), (samples.roll(1, 1) @ layer).sin().mean() * 40
+
+
+def _process(folder: str, rank: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    layer = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+    weight = adaptive_weight(*_losses(_samples()[rank::2], layer), layer)
+    torch.save(weight, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _samples() -> torch.Tensor:
+    return torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_adaptive_weight_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
+    command = [sys.executable, __file__, str(tmp_path)]
+    processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+    layer = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+    alone = adaptive_weight(*_losses(_samples(), layer), layer)
+    apart = [adaptive_weight(*_losses(_samples()[rank::2], layer), layer) for rank in range(2)]
+    assert 0 < alone < 1 and abs(apart[0] - apart[1]) > 0.05  # else the test would show nothing
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert both[0] == both[1]
+    torch.testing.assert_close(both[0], alone)
+
+
+if __name__ == "__main__":
+    _process(sys.argv[1], int(sys.argv[2]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -85,7 +86,8 @@ def adaptive_weight(
     """λ = ‖∇_L L_rec‖ / (‖∇_L L_GAN‖ + 1e-4), L the decoder's last layer ("Taming Transformers", eq. 7).
 
     Published code lets it grow to 10⁴, and it does when the discriminator is fooled, which wrecks the
-    reconstruction; CodeFormer's bound of 1 is the default here. No gradient flows through λ.
+    reconstruction; CodeFormer's bound of 1 is the default here. No gradient flows through λ. Under DDP the
+    gradients are those of the global batch, so every process takes the λ that one process would.
 
     Args:
         reconstruction_loss: what the generator minimises beside the adversarial term.
@@ -95,4 +97,10 @@ def adaptive_weight(
     """
     (wanted,) = torch.autograd.grad(reconstruction_loss, last_layer, retain_graph=True)
     (pushed,) = torch.autograd.grad(generator_loss, last_layer, retain_graph=True)
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        # The ratio of mean gradients, not the mean of ratios: a λ of its own on each process would weigh the
+        # parts of one batch differently.
+        both = torch.stack([wanted, pushed])
+        dist.all_reduce(both)
+        wanted, pushed = both / dist.get_world_size()
     return (wanted.norm() / (pushed.norm() + 1e-4)).clamp(0, maximum).detach()
