@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from talkgen import weights
 from talkgen.errors import FileError
+from talkgen.models.experts.array_pickle import read_arrays
 from talkgen.models.frozen import Frozen
 
 log = logging.getLogger(__name__)
@@ -118,27 +118,14 @@ class LPIPS(nn.Module):
         return self.layer_distances(generated, ground_truth).sum(dim=1)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """A pickle of dictionaries and numpy arrays; anything else in it is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The three names that a pickled array consists of."""
-        # numpy 2 moved multiarray; __reduce__ gives the function under whatever name it has now
-        allowed = {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": np.empty(0).__reduce__()[0]}
-        if module.partition(".")[0] != "numpy" or name not in allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return allowed[name]
-
-
 def read_lpips_file(file: Path) -> dict[str, Tensor]:
     """Weights of `LPIPS` from the registry's files, which hold flax's arrays (height, width, in, out).
 
     Raises:
         FileError: not such a file, or it holds anything but arrays.
     """
+    content = read_arrays(file)
     try:
-        with file.open("rb") as stream:
-            content = _ArraysOnly(stream).load()
         backbone = next(content[name] for name in content if not name.startswith("NetLin"))
         state: dict[str, Tensor] = {}
         net: Literal["alex", "vgg"] = "alex" if len(backbone) == 5 else "vgg"
@@ -149,7 +136,7 @@ def read_lpips_file(file: Path) -> dict[str, Tensor]:
             state[f"features.{index}.bias"] = torch.from_numpy(np.array(layer["bias"]))
         for place in range(5):
             state[f"heads.{place}.weight"] = _to_torch(content[f"NetLinLayer_{place}"]["Conv_0"]["kernel"])
-    except (OSError, EOFError, pickle.UnpicklingError, KeyError, StopIteration, TypeError) as error:
+    except (KeyError, StopIteration, TypeError) as error:
         raise FileError(file, f"is not one of the LPIPS files of the registry ({error})") from error
     return state
 

@@ -46,6 +46,7 @@ class Footage:
         identities: unit vectors (t, d) of ``generated``, by a recogniser; NaN where it was shown nothing.
         gallery: unit vectors (people, d) of pictures of known people.
         wanted: which of the gallery ``generated`` should show; None: nobody of it.
+        sound: that of the frames, float32 in [-1, 1], mono, 16 kHz: t / fps · 16000 samples.
     """
 
     clip: int
@@ -62,6 +63,7 @@ class Footage:
     identities: Tensor | None = None
     gallery: Tensor | None = None
     wanted: int | None = None
+    sound: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, frames in (("generated", self.generated), ("ground_truth", self.ground_truth)):
@@ -94,7 +96,7 @@ class Footage:
         """Whether what a metric names in its ``needs`` is known.
 
         ``"truth"``, ``"mouth"`` (points of the corpus), ``"corpus"`` (all of its points), ``"landmarks"``,
-        ``"identity"``, ``"wanted"`` (whom the frames should show).
+        ``"identity"``, ``"wanted"`` (whom the frames should show), ``"sound"``.
         """
         return {
             "truth": self.truth_known,
@@ -103,6 +105,7 @@ class Footage:
             "landmarks": self.generated_landmarks is not None and self.ground_truth_landmarks is not None,
             "identity": self.identities is not None,
             "wanted": self.gallery is not None and self.wanted is not None,
+            "sound": self.sound is not None,
         }[need]
 
     def mask(self, region: Region) -> Tensor | None:
