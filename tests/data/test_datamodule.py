@@ -75,6 +75,45 @@ def test_evaluation_order_is_plain_and_alike_in_every_epoch() -> None:
     assert {index for batches in pair for batch in batches for _, index in batch} == set(range(11))
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_groups_are_windows_of_one_clip(world: int) -> None:
+    clips = np.array([2, 0, 0, 1, 1, 1, 1, 1, 0, 1])  # one window, three, six
+    samplers = [EpochSampler(10, 4, 3, rank=r, world=world, group=2, clips=clips) for r in range(world)]
+    epochs = [[sampler.batches(epoch) for sampler in samplers] for epoch in range(30)]
+    pairs = []
+    for epoch, ranks in enumerate(epochs):
+        assert {len(batches) for batches in ranks} == {len(samplers[0])} == {-(-12 // (4 * world))}
+        order = [index for batches in ranks for batch in batches for _, index in batch]
+        assert all(key == epoch for batches in ranks for batch in batches for key, _ in batch)
+        groups = np.array(order).reshape(-1, 2)
+        assert (clips[groups[:, 0]] == clips[groups[:, 1]]).all()
+        assert set(order) == set(range(10))  # 1 + 2 + 3 groups: the lone window and one of three are repeated
+        pairs.append({tuple(sorted(group)) for group in groups.tolist() if clips[group[0]] == 1})
+    assert len(set(map(frozenset, pairs))) > 5  # the groups themselves change
+
+
+def test_groups_do_not_depend_on_the_number_of_ranks_and_can_be_taken_up() -> None:
+    clips = np.repeat([0, 1, 2], [9, 12, 15])
+    alone = EpochSampler(36, 12, seed=4, group=3, clips=clips)
+    pair = [EpochSampler(36, 6, seed=4, rank=rank, world=2, group=3, clips=clips) for rank in range(2)]
+    assert [a + b for a, b in zip(*(p.batches(5) for p in pair), strict=True)] == alone.batches(5)
+    assert alone.batches(5, first=2) == alone.batches(5)[2:]
+    assert sorted(index for batch in alone.batches(5) for _, index in batch) == list(range(36))
+    assert alone.batches(5) != [[(5, index) for _, index in batch] for batch in alone.batches(6)]
+    assert EpochSampler(36, 12, shuffle=False, group=3, clips=clips).batches(0)[0] == [
+        (0, index) for index in range(12)
+    ]
+
+
+def test_groups_that_cannot_be_are_refused(root: str) -> None:
+    with pytest.raises(ValueError, match="do not fill"):
+        EpochSampler(10, 4, group=3, clips=np.zeros(10, int))
+    with pytest.raises(ValueError, match="the clip of each"):
+        EpochSampler(10, 4, group=2)
+    with pytest.raises(TalkgenError, match="windows_per_clip"):
+        TalkingFaceData(root, batch_size=4, windows_per_clip=3)
+
+
 # --- batches --------------------------------------------------------------------------------------
 
 
@@ -105,6 +144,22 @@ def test_a_batch_is_as_documented(root: str) -> None:
     assert batch["video"].is_contiguous()
     assert -1 <= batch["video"].min() < batch["video"].max() <= 1
     assert set(batch) == {*shapes, "clip"} and len(batch["clip"]) == 3
+
+
+def test_groups_reach_the_training_batches_and_no_others(root: str) -> None:
+    data = TalkingFaceData(root, batch_size=6, workers=0, windows_per_clip=3)
+    for batch in data.train_dataloader():
+        assert batch["clip"][0] == batch["clip"][1] == batch["clip"][2]
+        assert batch["clip"][3] == batch["clip"][4] == batch["clip"][5]
+    assert next(iter(data.test_dataloader()))["frame"].tolist()[:3] == [0, 5, 10]
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_clip_numbers_are_those_of_the_samples(root: str, limit: int | None) -> None:
+    dataset = TalkingFaceData(root).dataset("train", limit)
+    assert len(dataset.clip_numbers) == len(dataset)
+    for index, number in enumerate(dataset.clip_numbers):
+        assert dataset.clips[number] is dataset.locate(index)[0]
 
 
 def test_splits_and_identities(root: str) -> None:

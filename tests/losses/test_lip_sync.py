@@ -6,7 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE, SyncLoss, cosines
+from talkgen.losses.lip_sync import (
+    CosineBCELoss,
+    SameClip,
+    ShiftedInfoNCE,
+    SyncLoss,
+    cosines,
+    shifted_cosines,
+)
 from talkgen.models.experts.lip_view import LipView
 from talkgen.models.experts.syncnet import SyncNet
 
@@ -66,6 +73,73 @@ def test_infonce_chance_is_what_equal_embeddings_get() -> None:
         got = loss(same, same, same[:, None].repeat(1, 4, 1)).item()
         assert got == pytest.approx(loss.chance(batch=6, shifts=4))
     assert ShiftedInfoNCE().chance(6, 4) == pytest.approx(math.log(10))
+
+
+def test_same_clip_by_hand() -> None:
+    """Windows at 0, 4 and 9 of one clip, and at 4 of another: 4 and 9 are exactly five apart."""
+    windows = SameClip.of(torch.tensor([7, 7, 7, 3]), torch.tensor([0, 4, 9, 4]), min_shift=5)
+    assert windows.near.nonzero().tolist() == [[0, 1], [1, 0]]
+    assert windows.far.nonzero().tolist() == [[0, 2], [1, 2], [2, 0], [2, 1]]
+
+
+def test_windows_of_one_clip_are_shifted_audio() -> None:
+    audio, face = unit(4, 8), unit(4, 8, seed=1)
+    same = SameClip.of(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 4, 9, 4]))
+    together, apart, counted = shifted_cosines(audio, face, unit(4, 2, 8, seed=2), same)
+    assert apart.shape == counted.shape == (4, 2 + 4)
+    assert counted[:, :2].all() and counted.sum() == 4 * 2 + 4
+    assert apart[0, 2 + 2].item() == pytest.approx(float(face[0] @ audio[2]))
+    assert together[3].item() == pytest.approx(float(face[3] @ audio[3]))
+    assert shifted_cosines(audio, face, audio[:, None])[2].all()
+
+
+def test_near_windows_are_no_candidates() -> None:
+    """Faces and audio of two near windows agree fully; as candidates they would cost log 2."""
+    audio = face = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    none = torch.zeros(3, 0, 2)
+    same = SameClip.of(torch.tensor([0, 0, 1]), torch.tensor([10, 12, 0]))
+    loss = ShiftedInfoNCE(temperature=0.1)
+    held, masked = loss(audio, face, none), loss(audio, face, none, same)
+    assert held.item() == pytest.approx(2 / 3 * math.log(2), abs=1e-4)
+    assert masked.item() == pytest.approx(0, abs=1e-4)
+
+
+def test_far_windows_are_the_candidates_where_other_clips_are_not() -> None:
+    audio, face = torch.eye(4), torch.eye(4)
+    same = SameClip.of(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 5, 10, 0]))
+    loss = ShiftedInfoNCE(temperature=1.0, across=False)(audio, face, torch.zeros(4, 0, 4), same)
+    # three windows with two others each, and one on its own
+    assert loss.item() == pytest.approx(-0.75 * math.log(math.e / (math.e + 2)))
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_windows_that_are_left_out_leave_the_gradients_finite(across: bool) -> None:
+    audio, face = unit(4, 8).requires_grad_(), unit(4, 8, seed=1).requires_grad_()
+    loss = ShiftedInfoNCE(across=across, symmetric=across)
+    loss(audio, face, torch.zeros(4, 0, 8), SameClip.of(torch.zeros(4), 3 * torch.arange(4))).backward()
+    for gradient in (audio.grad, face.grad, loss.log_temperature.grad):
+        assert gradient is not None and gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+def test_symmetric_loss_is_the_mean_of_both_directions() -> None:
+    audio, face, none = unit(5, 8), unit(5, 8, seed=1), torch.zeros(5, 0, 8)
+    same = SameClip.of(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 2, 0, 9, 0]))
+    one, both = ShiftedInfoNCE(), ShiftedInfoNCE(symmetric=True)
+    mean = (one(audio, face, none, same) + one(face, audio, none, same)) / 2
+    torch.testing.assert_close(both(audio, face, none, same), mean)
+    assert not torch.isclose(one(audio, face, none, same), one(face, audio, none, same))
+    equal = torch.tensor([[1.0, 0.0]]).repeat(6, 1)
+    got = both(equal, equal, equal[:, None].repeat(1, 4, 1)).item()
+    assert got == pytest.approx(both.chance(batch=6, shifts=4)) == pytest.approx(math.log(60) / 2)
+    with pytest.raises(ValueError, match="across"):
+        ShiftedInfoNCE(symmetric=True, across=False)
+
+
+def test_bce_takes_windows_of_the_clip_as_shifted_audio() -> None:
+    audio = face = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    same = SameClip.of(torch.tensor([0, 0, 1]), torch.tensor([0, 9, 0]))
+    loss = CosineBCELoss()(audio, face, torch.zeros(3, 0, 2), same)
+    assert loss.item() == pytest.approx(-0.5 * math.log(0.4))  # both faces have a cosine of 0.6
 
 
 def test_temperature_is_learned_and_bounded() -> None:

@@ -15,6 +15,14 @@ def test_all_mels_of_a_sample_change_alike():
     assert not torch.equal(changed, mels)
 
 
+def test_samples_with_one_voice_change_alike():
+    torch.manual_seed(0)
+    mels = torch.rand(1, 1, 1, 80, 16).expand(4, 1, 1, 80, 16)
+    changed = VoiceAugmentation(gain=0.5, shift=4)(mels, torch.tensor([2, 3, 2, 3]))
+    assert torch.equal(changed[0], changed[2]) and torch.equal(changed[1], changed[3])
+    assert not torch.equal(changed[0], changed[1])
+
+
 def test_level_and_bands_by_hand():
     """A mel whose value is its band's number: moved by at most the shift, plus one number for all."""
     torch.manual_seed(1)

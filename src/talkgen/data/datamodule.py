@@ -15,6 +15,7 @@ from talkgen.data.sampler import EpochSampler
 from talkgen.data.shards import CACHE_BYTES
 from talkgen.data.store import Store
 from talkgen.data.windows import WindowSettings, to_model_range
+from talkgen.errors import TalkgenError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class TalkingFaceData(lightning.LightningDataModule):
         ram_megabytes: decoded clips are kept in memory up to this size, in each worker of each loader.
         cache: folder for blocks of a remote store.
         cache_gigabytes: its greatest size.
+        windows_per_clip: so many windows of one clip stand together in a training batch, as negatives of
+            each other; divides `batch_size`. 1: the windows of a batch are drawn one by one.
 
     Attributes:
         store: the open store.
@@ -56,7 +59,12 @@ class TalkingFaceData(lightning.LightningDataModule):
         ram_megabytes: int = 0,
         cache: str | None = None,
         cache_gigabytes: float = CACHE_BYTES / 2**30,
+        windows_per_clip: int = 1,
     ) -> None:
+        if windows_per_clip < 1 or batch_size % windows_per_clip:
+            raise TalkgenError(
+                f"data.batch_size={batch_size} is no multiple of data.windows_per_clip={windows_per_clip}"
+            )
         super().__init__()
         self.root = root
         self.window = window or WindowSettings()
@@ -69,6 +77,7 @@ class TalkingFaceData(lightning.LightningDataModule):
         self.ram_megabytes = ram_megabytes
         self.cache = cache
         self.cache_gigabytes = cache_gigabytes
+        self.windows_per_clip = windows_per_clip
         self._store: Store | None = None
 
     @property
@@ -137,6 +146,8 @@ class TalkingFaceData(lightning.LightningDataModule):
             drop_last=drop_last,
             rank=trainer.global_rank if trainer else 0,
             world=trainer.world_size if trainer else 1,
+            group=self.windows_per_clip if training else 1,
+            clips=dataset.clip_numbers,
         )
         return WindowLoader(
             dataset,

@@ -133,6 +133,12 @@ class ClipWindows(Dataset[dict[str, Any]]):
         number = int(np.searchsorted(self._ends, place, side="right"))
         return self.clips[number], place - int(self._ends[number - 1] if number else 0)
 
+    @property
+    def clip_numbers(self) -> np.ndarray:
+        """The place in ``clips`` that each sample is from, int `(len(self),)`."""
+        places = np.arange(int(self._ends[-1])) if self._chosen is None else self._chosen
+        return np.searchsorted(self._ends, places, side="right")
+
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
         """The sample, or the error that keeps it from being read.
 

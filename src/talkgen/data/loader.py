@@ -146,7 +146,12 @@ class WindowLoader:
 
     def _identification(self) -> dict[str, int]:
         sampler = self.sampler
-        return {"seed": sampler.seed, "samples": sampler.length, "global_batch": sampler.global_batch}
+        return {
+            "seed": sampler.seed,
+            "samples": sampler.length,
+            "global_batch": sampler.global_batch,
+            "group": sampler.group,
+        }
 
     def _count(self, clips: list[str], faults: list[str]) -> None:
         self.drawn_samples += len(clips)

@@ -17,6 +17,10 @@ class EpochSampler:
     (evaluation) the last batch may be smaller, and samples are repeated only where processes would
     otherwise differ in number.
 
+    With `group` > 1 that many windows of one clip stand together in a training batch, as negatives of each
+    other. What is permuted then are these groups; which windows are in one changes with the epoch. A clip
+    whose windows do not fill its last group repeats some in it.
+
     Args:
         length: samples of an epoch.
         batch_size: samples of a batch on one process.
@@ -25,6 +29,8 @@ class EpochSampler:
         drop_last: leave out what does not fill a global batch.
         rank: of this process.
         world: number of processes.
+        group: windows of one clip that stand together; divides `batch_size`. 1: windows are on their own.
+        clips: int `(length,)`, the number of the clip that each sample is from; needed for groups.
     """
 
     def __init__(
@@ -36,12 +42,21 @@ class EpochSampler:
         drop_last: bool = False,
         rank: int = 0,
         world: int = 1,
+        group: int = 1,
+        clips: np.ndarray | None = None,
     ) -> None:
         if not 0 <= rank < world or batch_size < 1 or length < 1:
             raise ValueError(
                 f"rank {rank} of {world}, batch size {batch_size}, {length} samples make no sense"
             )
+        if group < 1 or batch_size % group:
+            raise ValueError(f"groups of {group} windows do not fill batches of {batch_size}")
+        if group > 1 and (clips is None or len(clips) != length):
+            raise ValueError(f"groups of windows need to know the clip of each of {length} samples")
         self.length = length
+        self.group = group if shuffle else 1
+        self.clips = clips
+        self._ordered = length if self.group == 1 else len(self._in_groups(np.arange(length)))
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
@@ -62,13 +77,16 @@ class EpochSampler:
     def __len__(self) -> int:
         """Batches of an epoch on each process."""
         if self.drop_last:
-            return max(self.length // self.global_batch, 0)
-        return -(-self.length // self.global_batch)
+            return self._ordered // self.global_batch
+        return -(-self._ordered // self.global_batch)
 
     def batches(self, epoch: int, first: int = 0) -> list[list[tuple[int, int]]]:
         """Keys (epoch, index) of the batches of this process, from batch number `first` on."""
         if self.shuffle:
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
+            rng = np.random.default_rng((self.seed, epoch))
+            order = rng.permutation(self.length)
+            if self.group > 1:
+                order = rng.permutation(self._in_groups(order).reshape(-1, self.group)).ravel()
         else:
             order, epoch = np.arange(self.length), 0
         step = self.global_batch
@@ -84,3 +102,14 @@ class EpochSampler:
             mine = whole.reshape(self.world, -1)[self.rank]
             parts.append([(epoch, int(index)) for index in mine])
         return parts
+
+    def _in_groups(self, order: np.ndarray) -> np.ndarray:
+        """The samples clip by clip, those of each clip in the given order, filled up to whole groups."""
+        assert self.clips is not None
+        numbers = np.asarray(self.clips)[order]
+        order = order[np.argsort(numbers, kind="stable")]
+        counts = np.unique(numbers, return_counts=True)[1]
+        filled = -(-counts // self.group) * self.group
+        first = np.cumsum(counts) - counts  # of each clip in `order`
+        place = np.arange(filled.sum()) - np.repeat(np.cumsum(filled) - filled, filled)
+        return order[np.repeat(first, filled) + place % np.repeat(counts, filled)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from talkgen.models.experts.lip_view import LipView
@@ -14,7 +15,29 @@ from talkgen.models.experts.syncnet import SyncNet, syncnet_input
 from talkgen.models.frozen import Frozen
 
 # Expert losses take unit vectors: audio (b, d), face (b, d), and shifted (b, n, d), the audio of the same
-# clips at other times.
+# clips at other times. Where a batch holds several windows of a clip they also take which windows those are
+# (``SameClip``): such windows are each other's shifted audio, unless they are near.
+
+
+@dataclass(frozen=True)
+class SameClip:
+    """Which windows of a batch are of one clip, ``(b, b)`` each, and symmetric.
+
+    Attributes:
+        far: at least ``min_shift`` frames apart: one's audio is another moment for the other's face.
+        near: less far apart, but not the window itself: neither in sync nor out of it.
+    """
+
+    far: Bool[Tensor, "b b"]
+    near: Bool[Tensor, "b b"]
+
+    @classmethod
+    def of(cls, clip: Int[Tensor, " b"], frame: Int[Tensor, " b"], min_shift: int = 5) -> SameClip:
+        """From the number of each window's clip and its first frame there."""
+        same = clip[:, None] == clip
+        close = (frame[:, None] - frame).abs() < min_shift
+        own = torch.eye(len(clip), dtype=torch.bool, device=clip.device)
+        return cls(same & ~close, same & close & ~own)
 
 
 class CosineBCELoss(nn.Module):
@@ -32,7 +55,11 @@ class CosineBCELoss(nn.Module):
         self._checked = False
 
     def forward(
-        self, audio: Float[Tensor, "b d"], face: Float[Tensor, "b d"], shifted: Float[Tensor, "b n d"]
+        self,
+        audio: Float[Tensor, "b d"],
+        face: Float[Tensor, "b d"],
+        shifted: Float[Tensor, "b n d"],
+        same_clip: SameClip | None = None,
     ) -> Float[Tensor, ""]:
         """The loss, in float32 whatever the precision around it.
 
@@ -46,9 +73,12 @@ class CosineBCELoss(nn.Module):
             )
         self._checked = True
         with torch.autocast(audio.device.type, enabled=False):
-            together, apart = cosines(audio, face, shifted)
+            together, apart, counted = shifted_cosines(audio, face, shifted, same_clip)
             positive = F.binary_cross_entropy(together.clamp(0, 1), torch.ones_like(together))
-            negative = F.binary_cross_entropy(apart.clamp(0, 1), torch.zeros_like(apart))
+            weight = counted.float() / counted.sum()
+            negative = F.binary_cross_entropy(
+                apart.clamp(0, 1), torch.zeros_like(apart), weight, reduction="sum"
+            )
             return 0.5 * (positive + negative)
 
     def chance(self, batch: int, shifts: int) -> float:
@@ -57,23 +87,33 @@ class CosineBCELoss(nn.Module):
 
 
 class ShiftedInfoNCE(nn.Module):
-    """Pick a face's own audio among the same clip at other times and all other clips of the batch.
+    """Pick a face's own audio among the same clip at other times and all other windows of the batch.
 
     L = E_i[−log softmax_i(cos(v_i, ·) / τ)] over {a_i} ∪ {a'_i1 … a'_in} ∪ {a_j, j ≠ i}: InfoNCE (van den
     Oord et al., 2018). Other clips alone could be told by the voice and the face it belongs to; the shifted
     ones share both, so only timing is left.
 
+    Windows of one clip in a batch are shifted audio that costs nothing. Near ones are left out: they agree
+    with the face almost as well as its own.
+
     Args:
         temperature: first value of τ, which is learned.
         minimum: τ never falls below it, since the loss would follow single pairs.
-        across: include the other clips; False leaves the shifted audio alone.
+        across: include the other windows of the batch; False leaves the shifted audio alone.
+        symmetric: take the mean with the same loss the other way round, an audio's own face among the faces
+            of the batch (as in CLIP, Radford et al., 2021). Needs ``across``.
     """
 
-    def __init__(self, temperature: float = 0.07, minimum: float = 0.01, across: bool = True) -> None:
+    def __init__(
+        self, temperature: float = 0.07, minimum: float = 0.01, across: bool = True, symmetric: bool = False
+    ) -> None:
         super().__init__()
+        if symmetric and not across:
+            raise ValueError("a symmetric loss compares with the faces of the batch, so it needs across=True")
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.minimum = minimum
         self.across = across
+        self.symmetric = symmetric
 
     @property
     def temperature(self) -> Tensor:
@@ -81,22 +121,32 @@ class ShiftedInfoNCE(nn.Module):
         return self.log_temperature.exp().clamp_min(self.minimum)
 
     def forward(
-        self, audio: Float[Tensor, "b d"], face: Float[Tensor, "b d"], shifted: Float[Tensor, "b n d"]
+        self,
+        audio: Float[Tensor, "b d"],
+        face: Float[Tensor, "b d"],
+        shifted: Float[Tensor, "b n d"],
+        same_clip: SameClip | None = None,
     ) -> Float[Tensor, ""]:
         """The loss, in float32 whatever the precision around it."""
         with torch.autocast(audio.device.type, enabled=False):
-            together, apart = cosines(audio, face, shifted)
-            logits = torch.cat([together[:, None], apart], dim=1)
-            if self.across and len(face) > 1:
-                others = face.float() @ audio.float().T
-                own = torch.eye(len(face), dtype=torch.bool, device=face.device)
-                logits = torch.cat([logits, others[~own].view(len(face), -1)], dim=1)
-            target = torch.zeros(len(face), dtype=torch.long, device=face.device)
-            return F.cross_entropy(logits / self.temperature, target)
+            if not self.across:
+                together, apart, counted = shifted_cosines(audio, face, shifted, same_clip)
+                apart = (apart / self.temperature).masked_fill(~counted, -torch.inf)
+                logits = torch.cat([together[:, None] / self.temperature, apart], dim=1)
+                first = torch.zeros(len(face), dtype=torch.long, device=face.device)
+                return F.cross_entropy(logits, first)
+            pairs = face.float() @ audio.float().T / self.temperature
+            if same_clip is not None:  # after the division: its gradient has no bound where a cosine has none
+                pairs = pairs.masked_fill(same_clip.near, -torch.inf)
+            apart = cosines(audio, face, shifted)[1] / self.temperature
+            own = torch.arange(len(face), device=face.device)
+            loss = F.cross_entropy(torch.cat([pairs, apart], dim=1), own)
+            return 0.5 * (loss + F.cross_entropy(pairs.T, own)) if self.symmetric else loss
 
     def chance(self, batch: int, shifts: int) -> float:
-        """What guessing gets: the logarithm of the number of candidates."""
-        return math.log(1 + shifts + (batch - 1 if self.across else 0))
+        """What guessing gets: the logarithm of the number of candidates (near windows not taken off)."""
+        picked = math.log(shifts + (batch if self.across else 1))
+        return 0.5 * (picked + math.log(batch)) if self.symmetric else picked
 
 
 def cosines(
@@ -105,6 +155,25 @@ def cosines(
     """Cosines of the pairs that belong together, and of each face with its shifted audio."""
     audio, face, shifted = audio.float(), face.float(), shifted.float()
     return (audio * face).sum(1), torch.einsum("bd,bnd->bn", face, shifted)
+
+
+def shifted_cosines(
+    audio: Float[Tensor, "b d"],
+    face: Float[Tensor, "b d"],
+    shifted: Float[Tensor, "b n d"],
+    same_clip: SameClip | None = None,
+) -> tuple[Float[Tensor, " b"], Float[Tensor, "b m"], Bool[Tensor, "b m"]]:
+    """Cosines of the pairs that belong together, and of each face with audio of its clip at other times.
+
+    That is the shifted audio (m = n), and with ``same_clip`` the audio of the whole batch (m = n + b). The
+    last result says which of it counts.
+    """
+    together, apart = cosines(audio, face, shifted)
+    counted = torch.ones_like(apart, dtype=torch.bool)
+    if same_clip is None:
+        return together, apart, counted
+    pairs = face.float() @ audio.float().T
+    return together, torch.cat([apart, pairs], dim=1), torch.cat([counted, same_clip.far], dim=1)
 
 
 class SyncLoss(nn.Module):

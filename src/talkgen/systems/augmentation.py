@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
 class VoiceAugmentation(nn.Module):
     """Another voice: all mels of a sample louder or softer, and higher or lower.
 
-    All mels of a sample are changed alike, so that only timing tells which of them belongs to the frames.
+    All mels of a sample, and of samples with the same voice, are changed alike, so that only timing tells
+    which of them belongs to the frames.
 
     Args:
         gain: largest change of the level, in the mel's own units (range −4 to 4).
@@ -22,11 +23,20 @@ class VoiceAugmentation(nn.Module):
         self.gain = gain
         self.shift = shift
 
-    def forward(self, mels: Float[Tensor, "b n 1 bands steps"]) -> Float[Tensor, "b n 1 bands steps"]:
-        """Mels of each sample, changed; random numbers are PyTorch's."""
+    def forward(
+        self, mels: Float[Tensor, "b n 1 bands steps"], voice: Int[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b n 1 bands steps"]:
+        """Mels of each sample, changed; random numbers are PyTorch's.
+
+        Args:
+            mels: log-mels.
+            voice: numbers below b, equal for samples with the same voice; None: every sample has its own.
+        """
         b, bands = len(mels), mels.shape[3]
         gain = self.gain * (2 * torch.rand(b, 1, 1, 1, 1, device=mels.device, dtype=mels.dtype) - 1)
         shift = torch.randint(-self.shift, self.shift + 1, (b, 1), device=mels.device)
+        if voice is not None:
+            gain, shift = gain[voice], shift[voice]
         band = (torch.arange(bands, device=mels.device) + shift).clamp(0, bands - 1)
         return mels.gather(3, band.view(b, 1, 1, bands, 1).expand_as(mels)) + gain
 

@@ -10,7 +10,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
-from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE, cosines
+from talkgen.errors import TalkgenError
+from talkgen.losses.lip_sync import CosineBCELoss, SameClip, ShiftedInfoNCE, shifted_cosines
 from talkgen.losses.mouth_shape import MouthShapeLoss
 from talkgen.models.experts.lip_view import LipView
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
@@ -20,24 +21,27 @@ from talkgen.systems.partials import OptimizerPartial, SchedulePartial
 log = logging.getLogger(__name__)
 
 STALL_CAUSES = (
-    "In the order in which users found them: (1) too little variety in a batch: raise data.batch_size (64 or "
-    "more), or data.window.shifted_mels; (2) too few or too short clips: thousands of windows of dozens of "
-    "people are needed; (3) sound and picture are apart: look at the clips' av_offset_frames in the manifest "
-    "and drop those beyond ±1 frame; (4) mouths are not where the crop expects them: look at the store's "
-    "contact sheet; (5) the same video several times under different names gives false negatives: remove "
-    "duplicates; (6) the published BCE recipe leaves this plateau only after 150,000 steps or so: use "
-    "InfoNCE (system=sync_expert), a learning rate of 1e-4 or lower, and more steps"
+    "In the order in which users found them: (1) too little variety in a batch: raise data.batch_size (64 "
+    "or more), data.window.shifted_mels, or data.windows_per_clip; (2) too few or too short clips: "
+    "thousands of windows of dozens of people are needed; (3) sound and picture are apart: look at the "
+    "clips' av_offset_frames in the manifest and drop those beyond ±1 frame; (4) mouths are not where the "
+    "crop expects them: look at the store's contact sheet; (5) the same video several times under "
+    "different names gives false negatives: remove duplicates; (6) the published BCE recipe leaves this "
+    "plateau only after 150,000 steps or so: use InfoNCE (system=sync_expert), a learning rate of 1e-4 or "
+    "lower, and more steps"
 )
 
 
 class SyncExpertSystem(LightningModule):
     """Train SyncNet on windows of one clip and mels of the same clip at other times.
 
-    The audio of all candidates goes through the encoder at once, so that batch normalisation cannot tell
-    in-sync from shifted mels by the batch they come in.
+    The mels at other times come with the batch (``WindowSettings.shifted_mels``), or are those of the other
+    windows of the clip in it (``TalkingFaceData.windows_per_clip``), which cost nothing to encode. The audio
+    of all candidates goes through the encoder at once, so that batch normalisation cannot tell in-sync from
+    shifted mels by the batch they come in.
 
-    ``val/accuracy`` is the share of held-out windows whose own mel scores higher than a mel shifted by at
-    least ``WindowSettings.min_shift`` frames (chance is 0.5).
+    ``val/accuracy`` is the share of comparisons in which the own mel of a held-out window scores higher than
+    a mel of the same clip that is shifted by at least ``min_shift`` frames (chance is 0.5).
 
     Args:
         expert: the network.
@@ -51,6 +55,8 @@ class SyncExpertSystem(LightningModule):
         augmentation: of the voice, in training.
         mouth_shape: a further loss that shows the encoders where to look; None leaves it out.
         mouth_weight: its weight.
+        min_shift: distance in frames from which on windows of a clip in one batch are negatives of each
+            other; nearer ones are left out.
     """
 
     def __init__(
@@ -66,9 +72,10 @@ class SyncExpertSystem(LightningModule):
         augmentation: VoiceAugmentation | None = None,
         mouth_shape: MouthShapeLoss | None = None,
         mouth_weight: float = 1.0,
+        min_shift: int = 5,
     ) -> None:
         super().__init__()
-        self.expert = expert
+        self.expert = expert.to(memory_format=torch.channels_last)  # what CPUs and GPUs convolve fastest
         self.loss = loss
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -78,26 +85,43 @@ class SyncExpertSystem(LightningModule):
         self.augmentation = augmentation
         self.mouth_shape = mouth_shape
         self.mouth_weight = mouth_weight
+        self.min_shift = min_shift
         self.stall = StallWatch(stall_after)
-        self._similarities: list[tuple[Tensor, Tensor]] = []
+        self._compared: list[tuple[Tensor, Tensor, Tensor]] = []  # of one validation
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Unit vectors of the mels ``(b, d)``, the faces ``(b, d)`` and the shifted mels ``(b, n, d)``."""
-        mels = torch.cat([batch["mel"].unsqueeze(1), batch["shifted_mel"]], dim=1)
+        mels = batch["mel"].unsqueeze(1)
+        if "shifted_mel" in batch:
+            mels = torch.cat([mels, batch["shifted_mel"]], dim=1)
         if self.training and self.augmentation is not None:
-            mels = self.augmentation(mels)
+            mels = self.augmentation(mels, clip_numbers(batch))
         candidates = self.expert.embed_audio(mels.flatten(0, 1)).unflatten(0, mels.shape[:2])
         video = batch["video"] if self.view is None else self.view(batch["video"], batch["landmarks"])
-        face = self.expert.embed_face(syncnet_input(video, self.channel_order))
-        return candidates[:, 0], face, candidates[:, 1:]
+        shown = syncnet_input(video, self.channel_order).contiguous(memory_format=torch.channels_last)
+        return candidates[:, 0], self.expert.embed_face(shown), candidates[:, 1:]
+
+    def same_clip(self, batch: dict[str, Any]) -> SameClip:
+        """Which windows of the batch are of one clip."""
+        return SameClip.of(clip_numbers(batch), batch["frame"], self.min_shift)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """One batch."""
+        """One batch.
+
+        Raises:
+            TalkgenError: it holds no audio of the same clip at another time.
+        """
+        same_clip = self.same_clip(batch)
+        if "shifted_mel" not in batch and not self.stall.batches and not bool(same_clip.far.any()):
+            raise TalkgenError(
+                "a sync expert learns from sound of the same clip at other times, and the batches hold none: "
+                "set data.window.shifted_mels or data.windows_per_clip"
+            )
         audio, face, shifted = self.embed(batch)
-        loss: Tensor = self.loss(audio, face, shifted)
-        positive, negative = cosines(audio.detach(), face.detach(), shifted.detach())
+        loss: Tensor = self.loss(audio, face, shifted, same_clip)
+        compared = shifted_cosines(audio.detach(), face.detach(), shifted.detach(), same_clip)
         self.log("train/sync", loss.detach(), prog_bar=True)
-        self.log("train/accuracy", sync_accuracy(positive, negative), prog_bar=True)
+        self.log("train/accuracy", sync_accuracy(*compared), prog_bar=True)
         total = loss
         if self.mouth_shape is not None:
             shape = self.mouth_shape(audio, face, batch["landmarks"])
@@ -109,18 +133,21 @@ class SyncExpertSystem(LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """How well in-sync and shifted mels of held-out people are told apart."""
         audio, face, shifted = self.embed(batch)
-        loss = self.loss(audio, face, shifted)
-        positive, negative = cosines(audio, face, shifted)
-        accuracy = sync_accuracy(positive, negative)
+        same_clip = self.same_clip(batch)
+        loss = self.loss(audio, face, shifted, same_clip)
         self.log("val/sync", loss, batch_size=len(face), sync_dist=True)
-        self.log("val/accuracy", accuracy, prog_bar=True, batch_size=len(face), sync_dist=True)
-        self._similarities.append((positive, negative.flatten()))
+        self._compared.append(shifted_cosines(audio, face, shifted, same_clip))
 
     def on_validation_epoch_end(self) -> None:
-        """Where the cosines of in-sync and shifted pairs lie: mean and the quantiles that meet."""
-        positive, negative = (torch.cat(part).float() for part in zip(*self._similarities, strict=True))
-        self._similarities.clear()
-        for name, values in (("positive", positive), ("negative", negative)):
+        """The accuracy, and where the cosines of in-sync and shifted pairs lie: mean and quantiles."""
+        together = torch.cat([positive for positive, _, _ in self._compared])
+        apart = torch.cat([negative[counted] for _, negative, counted in self._compared])
+        right = torch.cat(
+            [right_choices(positive, negative)[counted] for positive, negative, counted in self._compared]
+        )
+        self._compared.clear()
+        self.log("val/accuracy", right.mean(), prog_bar=True, sync_dist=True)
+        for name, values in (("positive", together), ("negative", apart)):
             low, middle, high = values.quantile(torch.tensor([0.05, 0.5, 0.95], device=values.device))
             summary = {"mean": values.mean(), "p05": low, "p50": middle, "p95": high}
             self.log_dict({f"val/{name}_{key}": value for key, value in summary.items()}, sync_dist=True)
@@ -142,15 +169,27 @@ class SyncExpertSystem(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
-def sync_accuracy(positive: Tensor, negative: Tensor) -> Tensor:
+def clip_numbers(batch: dict[str, Any]) -> Tensor:
+    """Numbers ``(b,)``, equal for windows of one clip."""
+    last = {name: number for number, name in enumerate(batch["clip"])}
+    return torch.tensor([last[name] for name in batch["clip"]], device=batch["mel"].device)
+
+
+def right_choices(positive: Tensor, negative: Tensor) -> Tensor:
+    """1 where the in-sync cosine ``(b,)`` is above the shifted one ``(b, n)``, ½ where equal, else 0."""
+    difference = positive[:, None] - negative
+    return (difference > 0).float() + 0.5 * (difference == 0).float()
+
+
+def sync_accuracy(positive: Tensor, negative: Tensor, counted: Tensor) -> Tensor:
     """Share of (in-sync, shifted) pairs of which the in-sync one has the higher cosine; ties count half.
 
     Args:
         positive: ``(b,)``.
         negative: ``(b, n)``.
+        counted: bool ``(b, n)``, which pairs count.
     """
-    difference = positive[:, None] - negative
-    return ((difference > 0).float() + 0.5 * (difference == 0).float()).mean()
+    return (right_choices(positive, negative) * counted).sum() / counted.sum()
 
 
 class StallWatch:
