@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talkgen.models.experts.arcface import SIZE, IdentityNetwork
+from talkgen.models.experts.arcface import SIZE, IdentityNetwork, load_arcface
 from talkgen.models.frozen import Frozen
 from talkgen.models.layers.warp import warp_affine
 
@@ -66,3 +66,16 @@ class IdentityLoss(nn.Module):
             wanted = self.embed(reference, generated_warp if reference_warp is None else reference_warp)
         cosine = (self.embed(generated, generated_warp) * wanted).sum(dim=1)
         return (1 - cosine).mean()
+
+
+def identity_loss(recogniser: str | None, samples: int = 2) -> IdentityLoss | None:
+    """The loss with a recogniser of the registry of weights, or from a file; None: no such loss.
+
+    Args:
+        recogniser: see ``load_arcface``.
+        samples: see ``IdentityLoss``.
+
+    Raises:
+        MissingWeights: the recogniser's file is not on this machine.
+    """
+    return None if recogniser is None else IdentityLoss(load_arcface(recogniser), samples)
