@@ -190,6 +190,29 @@ def test_remote_store_through_a_bounded_cache(tmp_path: Path, make_store: Callab
         RemoteShards("memory://corpus", tmp_path / "cache")
 
 
+def test_blocks_of_older_versions_do_not_stay(tmp_path: Path, make_store: Callable) -> None:
+    """A store that is made anew again and again leaves no more than the cache may hold, and nothing stale."""
+    memory = fsspec.filesystem("memory")
+    cache, limit = tmp_path / "cache", 4 * 2**20
+    (cache / "of-others").mkdir(parents=True)
+    (cache / "of-others" / "picture.png").write_bytes(bytes(5 * 2**20))
+    folders: list[set[Path]] = []
+    for version in range(3):
+        local = make_store(tmp_path / f"{version}", [200 + version, 200, 200], size=64, shard_bytes=1_500_000)
+        memory.put(str(tmp_path / f"{version}"), "/anew", recursive=True)
+        before = set(cache.glob("blocks-*"))
+        remote = Store.open("memory://anew", cache=cache, cache_bytes=limit)
+        for clip in remote.clips:
+            np.testing.assert_array_equal(remote.frames(clip), local.frames(clip))
+        folders.append(set(cache.glob("blocks-*")) - before)
+        assert len(folders[-1]) == 1  # versions do not share blocks
+        memory.rm("/anew", recursive=True)
+    sizes = [sum(file.stat().st_size for folder in made for file in folder.iterdir()) for made in folders]
+    assert sum(sizes) <= limit
+    assert sizes[0] < sizes[2]  # the oldest went first
+    assert (cache / "of-others" / "picture.png").is_file()
+
+
 def test_a_damaged_description_is_named(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "store/store.json"
     for content in (file.read_bytes()[:100], b"[]", b"\xff\xfe"):

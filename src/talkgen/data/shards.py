@@ -17,6 +17,7 @@ from talkgen.errors import FileError, MissingPackage
 
 CACHE_BYTES = 20 * 2**30
 _BLOCK = 2**20  # bytes fetched from a remote shard at once
+_FOLDER = "blocks-"  # begins the name of each folder of a cache
 _OPEN_MAPS = 128  # memory maps kept open by one process; each holds a file descriptor
 _ATTEMPTS = 3  # a remote read is tried so often before it is an error
 
@@ -88,12 +89,13 @@ class LocalShards:
 class RemoteShards:
     """Files behind any fsspec URL (`s3://`, `gs://`, `https://`, `memory://` …).
 
-    Blocks of 1 MiB are fetched when they are first needed and kept in `cache`; when that grows beyond
-    `cache_bytes`, the blocks that were not read for longest are deleted. Several processes may share a cache.
+    Blocks of 1 MiB are fetched when they are first needed and kept in `cache`, each version of each store in
+    a folder of its own; when all of them grow beyond `cache_bytes`, the blocks that were not read for longest
+    are deleted, whatever store they are of. Several processes may share a cache.
 
     Args:
         url: folder of the store.
-        cache: local folder for blocks.
+        cache: local folder for blocks of any number of stores.
         cache_bytes: its greatest size.
     """
 
@@ -105,7 +107,7 @@ class RemoteShards:
         self._added = 0
         # a store that was made anew under the same address must not be mixed with old blocks
         key = hashlib.sha256(self.url.encode() + self.file("store.json")).hexdigest()[:16]
-        self.cache = Path(cache) / key
+        self.cache = Path(cache) / f"{_FOLDER}{key}"
         self.cache.mkdir(parents=True, exist_ok=True)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,19 +151,23 @@ class RemoteShards:
         return content
 
     def _evict(self) -> None:
-        """Delete the blocks that were read longest ago until the cache is an eighth below its limit."""
+        """Delete the blocks that were read longest ago until the cache is an eighth below its limit.
+
+        Those of stores that are gone or were made anew are never read again, so they go first. Only folders
+        of this class are looked into: the cache may lie in a folder where other files are.
+        """
         blocks = []
-        for entry in os.scandir(self.cache):
+        for file in self.cache.parent.glob(f"{_FOLDER}*/*"):
             try:
-                status = entry.stat()
+                status = file.stat()
             except FileNotFoundError:  # another process deleted it
                 continue
-            blocks.append((status.st_mtime_ns, status.st_size, entry.path))
+            blocks.append((status.st_mtime_ns, status.st_size, file))
         total = sum(size for _, size, _ in blocks)
         if total <= self.cache_bytes * 15 // 16:
             return
-        for _, size, path in sorted(blocks):
-            Path(path).unlink(missing_ok=True)
+        for _, size, file in sorted(blocks):
+            file.unlink(missing_ok=True)
             total -= size
             if total <= self.cache_bytes * 7 // 8:
                 return
