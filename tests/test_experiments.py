@@ -78,6 +78,7 @@ def test_composes_at_every_size(experiment, size):
 @pytest.mark.parametrize("debug", options("debug"))
 def test_composes_with_every_debug(debug):
     assert compose("experiment=swaptalk_vqgan", f"debug={debug}").name == f"debug-{debug}"
+    assert f"`debug={debug}`" in (config_folder().parent / "CONTRIBUTING.md").read_text()
 
 
 @pytest.mark.parametrize("option", options("trainer"))

@@ -156,6 +156,15 @@ def test_a_running_run_is_left_alone(train, tmp_path, capsys):
     assert "is being trained by process 4711" in capsys.readouterr().err
 
 
+def test_overfitting_one_batch_lowers_its_loss(train, tmp_path):
+    settings = ("steps=60", "validate_every=60", "checkpoint_every=60", "size.sync_expert.lr=5e-3")
+    assert train("experiment=sync_expert", "debug=overfit", "trainer.log_every_n_steps=1", *settings) == 0
+    rows = list(csv.DictReader((tmp_path / "runs/debug-overfit/metrics.csv").open()))
+    losses = [float(row["train/sync"]) for row in rows if row["train/sync"]]
+    assert len(losses) == 60
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
 def test_help_answers_at_once(tmp_path):
     command = (
         "import resource, sys; from talkgen.cli import main\n"
@@ -231,7 +240,7 @@ def test_two_processes_are_one_with_twice_the_batch(tiny_store, tmp_path):
         sys.executable, "-m", "talkgen.cli", "train", "experiment=swaptalk_vqgan", "size=tiny", "logger=csv",
         f"data.root={tiny_store}", "data.workers=0", "trainer.log_every_n_steps=1", "sample_every=100",
         "size.swaptalk_vqgan.steps=6", "size.swaptalk_vqgan.adversarial_start=3", *descent,
-        "system.augmentation=null", "system.adaptive=false",  # both look at one process's part of the batch
+        "system.augmentation=null",  # draws colours for one process's part of the batch
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     two = [*common, "name=two", "trainer=ddp_cpu", "data.batch_size=4"]

@@ -183,7 +183,7 @@ def fit(cfg: DictConfig, run_folder: RunFolder) -> int:
     from talkgen.systems.stream import StreamedData
 
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = StreamedData(build(cfg.data), batches=cfg.steps)
+    data = StreamedData(build(cfg.data), batches=cfg.steps, one_batch=cfg.one_batch)
     system = build(cfg.system)
     callbacks = [build(node) for node in cfg.callbacks.values() if node is not None]
     loggers = [build(node) for node in cfg.logger.values() if node is not None]

@@ -50,6 +50,25 @@ def test_epochs_differ(tiny_store):
     assert batches[:4] != batches[4:]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_one_batch_again_and_again(tiny_store, workers):
+    def overfit() -> TrainingStream:
+        return TrainingStream(stream(tiny_store, 1, workers).loader, 10, one_batch=True)
+
+    first, seen = overfit(), []
+    for batch in first:
+        seen.append(keys(batch))
+        batch.clear()  # what a step does to its batch stays with it
+        if len(seen) == 6:
+            state = first.state_dict()
+            break
+    second = overfit()
+    second.load_state_dict(state)
+    seen += [keys(batch) for batch in second]
+    assert len(seen) == 10
+    assert seen == [keys(next(iter(stream(tiny_store, 1))))] * 10
+
+
 def test_an_empty_loader_is_refused():
     class Empty:
         def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -36,16 +37,18 @@ class TrainingStream:
     Args:
         loader: gives an epoch when iterated; ``loader.sampler.set_epoch`` says which.
         batches: length of the run.
+        one_batch: give the first batch again and again.
 
     Raises:
         TalkgenError: the loader has no batch to give.
     """
 
-    def __init__(self, loader: EpochLoader, batches: int) -> None:
+    def __init__(self, loader: EpochLoader, batches: int, one_batch: bool = False) -> None:
         if not len(loader):
             raise TalkgenError("the training split gives no batch: there are fewer windows than batch_size")
         self.loader = loader
         self.batches = batches
+        self.one_batch = one_batch
         self.position = 0  # batches handed out
         self.epoch = 0
         self._in_epoch = 0  # of them, in this epoch
@@ -54,6 +57,12 @@ class TrainingStream:
         return self.batches
 
     def __iter__(self) -> Iterator[Any]:
+        if self.one_batch:
+            self.loader.sampler.set_epoch(0)
+            (first,) = itertools.islice(self.loader, 1)
+            while self.position < self.batches:
+                self.position += 1
+                yield dict(first)  # whoever takes it may put other things into it
         while self.position < self.batches:
             self.loader.sampler.set_epoch(self.epoch)
             for batch in self.loader:
@@ -77,7 +86,8 @@ class TrainingStream:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the batch at which ``state_dict`` was called."""
         self.position, self.epoch, self._in_epoch = state["position"], state["epoch"], state["in_epoch"]
-        self.loader.load_state_dict(state["loader"])
+        if not self.one_batch:
+            self.loader.load_state_dict(state["loader"])
 
 
 class HeldOutWindows:
@@ -103,12 +113,14 @@ class StreamedData(LightningDataModule):
     Args:
         data: gives the loaders.
         batches: length of the run.
+        one_batch: train on the first batch again and again.
     """
 
-    def __init__(self, data: LightningDataModule, batches: int) -> None:
+    def __init__(self, data: LightningDataModule, batches: int, one_batch: bool = False) -> None:
         super().__init__()
         self.data = data
         self.batches = batches
+        self.one_batch = one_batch
 
     def prepare_data(self) -> None:
         """Once a machine."""
@@ -121,7 +133,7 @@ class StreamedData(LightningDataModule):
 
     def train_dataloader(self) -> TrainingStream:
         """The whole run."""
-        return TrainingStream(self.data.train_dataloader(), self.batches)
+        return TrainingStream(self.data.train_dataloader(), self.batches, self.one_batch)
 
     def val_dataloader(self) -> Any:
         """Held-out windows; an empty list where the corpus has none."""
