@@ -34,3 +34,66 @@ class VQGANWeights(_NonNegative):
     codebook: float = 1.0
     adversarial: float = 0.8
     identity: float = 1.0
+
+
+@dataclass(frozen=True)
+class FaceSwapWeights(_NonNegative):
+    """SwapTalk's face-swapping module. Its paper gives no weights; see docs/swaptalk.md.
+
+    Args:
+        proxy: smooth L1 to the label's latent, where a teacher gave label or target.
+        reconstruction: the same where source and target are one person.
+        identity_source: 1 − cos of the swapped picture and the source.
+        identity_label: 1 − cos of the swapped picture and the label.
+        codes: cross-entropy against the label's codes (CodeFormer's stage 2: 0.5); 0 as in the paper.
+    """
+
+    proxy: float = 1.0
+    reconstruction: float = 1.0
+    identity_source: float = 0.5
+    identity_label: float = 0.5
+    codes: float = 0.0
+
+
+@dataclass(frozen=True)
+class LipSyncWeights(_NonNegative):
+    """SwapTalk's lip-sync module: L_code + L_sync in the paper, which gives no weights; the rest are options.
+
+    Args:
+        code: smooth L1 to the target's lower latent, at unit variance.
+        sync: what the latent sync expert says of the generated lips.
+        entropy: cross-entropy against the target's lower codes (CodeFormer's stage 2: 0.5).
+        temporal: L1 between the changes from frame to frame of generated and true latents.
+        picture: L1 of the decoded mouth.
+        perceptual: perceptual distance of the decoded mouth.
+        adversarial: what a discriminator says of the decoded mouth (MuseTalk: 0.01).
+    """
+
+    code: float = 1.0
+    sync: float = 0.1
+    entropy: float = 0.0
+    temporal: float = 0.0
+    picture: float = 0.0
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+
+
+@dataclass(frozen=True)
+class Diff2LipWeights(_NonNegative):
+    """Diff2Lip, equation 9, with the weights that its authors gave for the published checkpoint.
+
+    Args:
+        noise: masked squared error of the predicted noise (1).
+        variational: the bound that teaches the variance (1, as in improved DDPM for 1000 timesteps).
+        l2: masked squared error of the estimated picture (1).
+        perceptual: LPIPS of the estimated picture (0.25).
+        sync: what the frozen lip-sync expert says (0.1).
+        adversarial: the sequential adversarial term (0.5).
+    """
+
+    noise: float = 1.0
+    variational: float = 1.0
+    l2: float = 1.0
+    perceptual: float = 0.25
+    sync: float = 0.1
+    adversarial: float = 0.5
