@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command("talkgen.preparation", "main", "turn a corpus into a store: corpus=demo|folder|…"),
     "train": Command("talkgen.training", "main", "train: experiment=swaptalk|swaptalk_vqgan|sync_expert"),
     "evaluate": Command("talkgen.evaluation", "main", "score runs on held-out clips and write tables"),
+    "generate": Command("talkgen.generation", "main", "source picture + target video + sound → video"),
     "weights": Command("talkgen.weights", "main", "list, get, import and verify pretrained files"),
     "doctor": Command("talkgen.doctor", "main", "say what is installed, what is missing, and how to cure it"),
 }
@@ -46,7 +47,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "talkgen COMMAND --help says more. prepare, train and evaluate take Hydra overrides (key=value).",
+            "talkgen COMMAND --help says more. The first four take Hydra overrides (key=value).",
         ]
     )
 

@@ -6,23 +6,23 @@ Heavy libraries are imported where scoring begins, so that ``--help`` and refusa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from talkgen.configuration import RunFolder, build, find_runs, hydra_command
+from talkgen.comparison import compare, make_protocol, open_clips, open_device
+from talkgen.configuration import RunFolder, config_folder, find_runs, hydra_command
 from talkgen.errors import TalkgenError
 from talkgen.inference.runs import checkpoint_file, load_network, run_config
+from talkgen.inference.stages import is_swaptalk
 
 if TYPE_CHECKING:
-    from talkgen.data.datamodule import TalkingFaceData
-    from talkgen.metrics.contenders import Contender, Generated
-    from talkgen.metrics.held_out import HeldOutClips
-    from talkgen.metrics.table import Cell, Table
-    from talkgen.models.vqgan.vqgan import VQGAN
+    from talkgen.metrics.contenders import Contender
+    from talkgen.metrics.table import Table
 
+METHOD = "swaptalk"
 RECONSTRUCTION = "talkgen.systems.vqgan.VQGANSystem"
 SYNC_EXPERT = "talkgen.systems.sync_expert.SyncExpertSystem"
 
@@ -43,151 +43,84 @@ def run(cfg: DictConfig) -> int:
         TalkgenError: there is no such run, or it cannot be scored.
     """
     runs = choose_runs(Path(cfg.paths.runs), cfg.run, list(cfg.runs))
-    kinds = {str(run_config(folder).system._target_) for folder in runs}
+    kinds = {kind_of(folder) for folder in runs}
     if len(kinds) > 1:
         raise TalkgenError(f"runs of different kinds do not fit into one table: {', '.join(sorted(kinds))}")
+    (kind,) = kinds
     out = Path(cfg.out) if cfg.out else runs[0].path / "evaluation"
-    out.mkdir(parents=True, exist_ok=True)
     names = [os.path.relpath(folder.path, cfg.paths.runs) for folder in runs]
-    if kinds == {RECONSTRUCTION}:
-        table = score_reconstruction(cfg, dict(zip(names, runs, strict=True)), out)
-    elif kinds == {SYNC_EXPERT}:
-        table = score_sync_experts(cfg, dict(zip(names, runs, strict=True)))
+    named = dict(zip(names, runs, strict=True))
+    if kind == METHOD:
+        from talkgen.swaptalk_evaluation import score_swaptalk
+
+        _choose_metrics(cfg, "swaptalk")
+        out.mkdir(parents=True, exist_ok=True)
+        table = score_swaptalk(cfg, {name: folder.path for name, folder in named.items()}, out)
+    elif kind == RECONSTRUCTION:
+        _choose_metrics(cfg, "reconstruction")
+        out.mkdir(parents=True, exist_ok=True)
+        table = score_reconstruction(cfg, named, out)
+    elif kind == SYNC_EXPERT:
+        out.mkdir(parents=True, exist_ok=True)
+        table = score_sync_experts(cfg, named)
     else:
-        raise TalkgenError(f"{runs[0].path}: there is no evaluation for {kinds.pop()} yet")
+        raise TalkgenError(f"{runs[0].path}: there is no evaluation for {kind} alone")
     write_table(table, out)
     files = ", ".join(sorted(file.name for file in out.iterdir()))
     print(f"\n{table.markdown(upright=True)}\nwritten to {out}: {files}")
     return 0
 
 
+def kind_of(folder: RunFolder) -> str:
+    """``METHOD`` for the folder of a method's stages, else the class of the run's system."""
+    return METHOD if is_swaptalk(folder.path) else str(run_config(folder).system._target_)
+
+
+def _choose_metrics(cfg: DictConfig, default: str) -> None:
+    """Fill in the columns that fit to what is scored, where the command names none."""
+    if cfg.get("metrics") is None:
+        with open_dict(cfg):
+            cfg.metrics = OmegaConf.load(config_folder() / "metrics" / f"{default}.yaml")
+
+
 def choose_runs(folder: Path, name: str | None, names: Sequence[str]) -> list[RunFolder]:
     """The runs to score: those of ``names``, or ``name``, or the newest.
 
-    A name may be a method's folder; then its newest stage is meant.
+    A name may be a method's folder: then the method as a whole is meant, once one of its modules is trained,
+    and its newest stage before. The newest run, too, stands for the method that it is a stage of.
 
     Raises:
         TalkgenError: one does not exist; the message lists those that do.
     """
     if name and names:
         raise TalkgenError("give run=NAME or runs=[NAME,NAME], not both")
+    if not name and not names:
+        every = find_runs(folder)
+        if not every:
+            raise TalkgenError(
+                f"there is no trained run in {folder}; train one with: python train.py experiment=swaptalk"
+            )
+        method = RunFolder(every[0].path.parent)
+        return [method if is_swaptalk(method.path) else every[0]]
+    return [_find(folder, wanted) for wanted in ([name] if name else names)]
+
+
+def _find(folder: Path, wanted: str) -> RunFolder:
+    if is_swaptalk(folder / wanted):
+        return RunFolder(folder / wanted)
+    found = find_runs(folder / wanted)
+    if found:
+        return found[0]
     every = find_runs(folder)
     if not every:
         raise TalkgenError(
             f"there is no trained run in {folder}; train one with: python train.py experiment=swaptalk"
         )
-    if not name and not names:
-        return every[:1]
-    chosen = []
-    for wanted in [name] if name else names:
-        found = find_runs(folder / wanted)
-        if not found:
-            there = ", ".join(os.path.relpath(run.path, folder) for run in every)
-            raise TalkgenError(f"there is no trained run {wanted!r} in {folder}; there are {there}")
-        chosen.append(found[0])
-    return chosen
-
-
-def open_clips(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> tuple[TalkingFaceData, HeldOutClips]:
-    """The held-out clips of the first run's corpus, at the frame size that all runs were trained at.
-
-    Raises:
-        TalkgenError: the runs work at different sizes, or there are no clips to score.
-    """
-    from talkgen.metrics.held_out import HeldOutClips, choose_clips
-
-    opened = {}
-    for name, folder in runs.items():
-        node = OmegaConf.load(folder.config).data
-        if cfg.root:
-            node.root = cfg.root
-        opened[name] = build(node)
-    data = next(iter(opened.values()))
-    sizes = {name: other.window.size or other.store.size for name, other in opened.items()}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {size} px" for name, size in sizes.items())
-        raise TalkgenError(f"runs that work at different frame sizes cannot share a table: {listed}")
-    if cfg.frames is not None and cfg.frames < 1:
-        raise TalkgenError(f"frames={cfg.frames}: at least one frame must be scored")
-    chosen = choose_clips(data.store.clips, cfg.split, cfg.clips)
-    return data, HeldOutClips(data.store, chosen, next(iter(sizes.values())), cfg.frames)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise TalkgenError(f"device={name} cannot be used here: {str(error).splitlines()[0]}") from error
-    return name
-
-
-def _protocol(
-    data: TalkingFaceData, clips: HeldOutClips, codec: str, columns: Sequence[str], weights: Mapping[str, str]
-) -> Any:
-    from talkgen.metrics.protocol import Protocol
-
-    splits = " and ".join(sorted({clip.split for clip in clips.clips}))
-    corpora = ", ".join(sorted({clip.corpus for clip in clips.clips}))
-    return Protocol(
-        corpus=f"{corpora}, {splits} split (manifest {data.store.description['manifest_sha256'][:12]})",
-        fps=[clip.fps for clip in clips.clips],
-        frames=[clips.frame_count(number) for number in range(len(clips))],
-        sizes_px=[clips.size] * len(clips),
-        crop=f"as prepared, {clips.store.size} px",
-        codec=codec,
-        metrics=list(columns),
-        weights=weights,
-    )
+    there = ", ".join(os.path.relpath(run.path, folder) for run in every)
+    raise TalkgenError(f"there is no trained run {wanted!r} in {folder}; there are {there}")
 
 
 # Models whose frames have a ground truth --------------------------------------------------------------------
-
-
-class VQGANReconstruction:
-    """A VQGAN that encodes and decodes each frame.
-
-    Args:
-        name: of the row.
-        vqgan: the network.
-        device: where it runs.
-        batch_frames: frames that it sees at a time.
-    """
-
-    in_video = True
-
-    def __init__(self, name: str, vqgan: VQGAN, device: str, batch_frames: int) -> None:
-        self.name = name
-        self.vqgan = vqgan.to(device)
-        self.device = device
-        self.batch_frames = batch_frames
-
-    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
-        """Reconstructions and the codes of both halves."""
-        import torch
-
-        from talkgen.metrics.contenders import Generated
-        from talkgen.metrics.footage import CodeIndices, as_uint8
-
-        for start, stop in clips.spans(number):
-            frames, codes = [], []
-            for batch in clips.frames(number, start, stop).split(self.batch_frames):
-                with torch.inference_mode():
-                    output = self.vqgan(_to_model(batch, self.device))
-                frames.append(as_uint8(output.reconstruction.cpu()))
-                codes.append(output.codes.cpu())
-            size = self.vqgan.quantize.codes
-            upper, lower = torch.cat(codes).chunk(2, dim=1)
-            halves = {"upper": CodeIndices(upper, size), "lower": CodeIndices(lower, size)}
-            yield Generated(torch.cat(frames), halves)
-
-
-def _to_model(frames: Any, device: str) -> Any:
-    """uint8 (t, h, w, 3) → float32 (t, 3, h, w) in [-1, 1]."""
-    return frames.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def score_reconstruction(cfg: DictConfig, runs: Mapping[str, RunFolder], out: Path) -> Table:
@@ -195,49 +128,16 @@ def score_reconstruction(cfg: DictConfig, runs: Mapping[str, RunFolder], out: Pa
 
     Also writes ``sheet.png`` and ``sample.mp4`` (the first clip: ground truth, then the runs, with sound).
     """
+    from talkgen.inference.contenders import VQGANReconstruction
     from talkgen.metrics.contenders import GroundTruth, Reencoded
-    from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
-    from talkgen.metrics.scoring import score
-    from talkgen.metrics.table import Column, Row, Table
 
-    data, clips = open_clips(cfg, runs)
+    scored = open_clips(cfg, runs)
     contenders: list[Contender] = [GroundTruth(), Reencoded(cfg.crf)]
     for name, folder in runs.items():
         vqgan = load_network(folder, "vqgan", cfg.checkpoint)
-        contenders.append(VQGANReconstruction(name, vqgan, _device(cfg.device), cfg.batch_frames))
-    metrics = [[build(node) for node in cfg.metrics.values()] for _ in contenders]
-    columns = [Column(m.column, m.digits, m.higher_is_better) for m in metrics[0]]
-    opened = open_landmark_source(cfg.landmarks)
-    source = opened if isinstance(opened, LandmarkSource) else None
-    lacking = opened if isinstance(opened, TalkgenError) else None
-    score(contenders, metrics, clips, source, out)
-
-    ids = [clip.id for clip in clips.clips]
-    rows = [
-        Row(contender.name, len(clips), {m.column: _cell(m, ids, lacking) for m in row})
-        for contender, row in zip(contenders, metrics, strict=True)
-    ]
-    codec = f"none before scoring, but for the row H.264 crf {cfg.crf} (libx264, yuv420p)"
-    title = f"Reconstruction of {len(clips)} held-out clips"
-    protocol = _protocol(data, clips, codec, [c.name for c in columns], source.weights if source else {})
-    return Table(title, columns, rows, protocol, _notes(metrics[0], lacking))
-
-
-def _cell(metric: Any, ids: Sequence[str], lacking: Exception | None) -> Cell:
-    """The metric's cell; ``n/a`` where it could not be measured for want of a file or package."""
-    from talkgen.metrics.table import NOT_AVAILABLE, Cell, measured_cell
-
-    if lacking is not None and "landmarks" in metric.needs:
-        return Cell(None, absent=NOT_AVAILABLE)
-    return measured_cell(metric, ids)
-
-
-def _notes(metrics: Sequence[Any], lacking: Exception | None) -> list[str]:
-    """One line on what to fetch for the columns that are ``n/a``."""
-    if lacking is None:
-        return []
-    columns = ", ".join(metric.column for metric in metrics if "landmarks" in metric.needs)
-    return [f"n/a in {columns}: {lacking}"]
+        contenders.append(VQGANReconstruction(name, vqgan, open_device(cfg.device), cfg.batch_frames))
+    title = f"Reconstruction of {len(scored.clips)} held-out clips"
+    return compare(cfg, title, contenders, scored, out)
 
 
 # Sync experts -----------------------------------------------------------------------------------------------
@@ -252,7 +152,8 @@ def score_sync_experts(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> Table:
     from talkgen.metrics.table import Column, Row, Table, measured_cell
     from talkgen.models.experts.syncnet import FRAMES
 
-    data, clips = open_clips(cfg, runs)
+    scored = open_clips(cfg, runs)
+    clips = scored.clips
     ids = [clip.id for clip in clips.clips]
     rows, columns = [], []
     for name, folder in runs.items():
@@ -273,7 +174,7 @@ def score_sync_experts(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> Table:
         rows.append(Row(name, len(clips), {m.column: measured_cell(m, ids) for m in metrics}))
         columns = [Column(m.column, m.digits, m.higher_is_better) for m in metrics]
     title = f"Sync experts on {len(clips)} held-out clips: right moment against one that is shifted"
-    protocol = _protocol(data, clips, "none", [c.name for c in columns], {})
+    protocol = make_protocol(scored, "none", [c.name for c in columns], {})
     return Table(title, columns, rows, protocol, ["Two choices, both signs of the shift; chance is 50 %."])
 
 

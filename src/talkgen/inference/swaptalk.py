@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from talkgen.faces.detection import make_detector
 from talkgen.inference.cascade import Cascade, SwapTalk
 from talkgen.inference.changed_video import write_changed
 from talkgen.inference.runs import checkpoint_file, load_network, run_config
+from talkgen.inference.stages import SWAP_STAGE, SYNC_STAGE, VQGAN_STAGE
 from talkgen.inference.target_video import (
     TargetVideo,
     crop_source,
@@ -35,13 +36,6 @@ from talkgen.inference.target_video import (
 )
 from talkgen.inference.vqgan import load_vqgan
 from talkgen.video.reader import probe
-
-VQGAN_STAGE, SWAP_STAGE, SYNC_STAGE = "swaptalk_vqgan", "swaptalk_face_swap", "swaptalk_lip_sync"
-
-
-def is_swaptalk(folder: str | Path) -> bool:
-    """Whether a folder is that of the method, with a trained face-swapping or lip-sync module in it."""
-    return any(RunFolder(Path(folder) / stage).last.is_file() for stage in (SWAP_STAGE, SYNC_STAGE))
 
 
 def load_swaptalk(
@@ -67,15 +61,8 @@ def load_swaptalk(
     Raises:
         TalkgenError: there is no such folder or module, or the modules are of different VQGANs.
     """
-    runs = {stage: RunFolder(Path(folder) / stage) for stage in (SWAP_STAGE, SYNC_STAGE)}
-    runs = {stage: run for stage, run in runs.items() if run.last.is_file()}
-    if not runs:
-        raise FileError(
-            folder,
-            f"holds neither a trained {SWAP_STAGE} nor {SYNC_STAGE}; give the folder of a method, "
-            "or train one: python train.py experiment=swaptalk",
-        )
-    place = _vqgan_of(Path(folder), runs)
+    runs = _module_runs(folder)
+    place = vqgan_of(folder)
     vqgan, size = load_vqgan(_checkpoint(place, checkpoint))
     window: dict[str, Any] = {}
     if SYNC_STAGE in runs:
@@ -105,19 +92,35 @@ def _checkpoint(run: Path, checkpoint: str) -> Path:
     return run if run.is_file() else checkpoint_file(RunFolder(run), checkpoint)
 
 
-def _vqgan_of(folder: Path, runs: Mapping[str, RunFolder]) -> Path:
-    """The run (or checkpoint) of the VQGAN whose latents the modules know."""
+def vqgan_of(folder: str | Path) -> Path:
+    """The run (or checkpoint) of the VQGAN whose latents the modules of a method know.
+
+    Raises:
+        FileError: there is no module, or they are of different VQGANs.
+    """
     places: dict[Path, str] = {}
-    for stage, run in runs.items():
+    for stage, run in _module_runs(folder).items():
         named = OmegaConf.select(run_config(run), "vqgan")
-        place = Path(str(named)) if named else folder / VQGAN_STAGE
+        place = Path(str(named)) if named else Path(folder) / VQGAN_STAGE
         if not place.exists():  # a method's folder that was moved has taken its stages along
-            place = folder / VQGAN_STAGE
+            place = Path(folder) / VQGAN_STAGE
         places.setdefault(place.resolve(), stage)
     if len(places) > 1:
         listed = " and ".join(f"{stage} of {place}" for place, stage in places.items())
         raise FileError(folder, f"its modules were trained on different VQGANs ({listed}); train one anew")
     return next(iter(places))
+
+
+def _module_runs(folder: str | Path) -> dict[str, RunFolder]:
+    runs = {stage: RunFolder(Path(folder) / stage) for stage in (SWAP_STAGE, SYNC_STAGE)}
+    runs = {stage: run for stage, run in runs.items() if run.last.is_file()}
+    if not runs:
+        raise FileError(
+            folder,
+            f"holds neither a trained {SWAP_STAGE} nor {SYNC_STAGE}; give the folder of a method, "
+            "or train one: python train.py experiment=swaptalk",
+        )
+    return runs
 
 
 def training_crop(run: str | Path) -> CropSettings:
@@ -239,7 +242,9 @@ class _TemplateCodes:
 
     def __call__(self, frames: Sequence[NDArray[np.uint8]], numbers: NDArray[np.integer]) -> Tensor:
         """Whole frames and their numbers → codes, int64 (n, h, w)."""
-        new = [place for place, number in enumerate(numbers) if not self.known[number]]
+        # One place for each number: where the video turns, a batch shows a frame twice.
+        places = {int(number): place for place, number in enumerate(numbers) if not self.known[number]}
+        new = list(places.values())
         if new:
             size = self.model.crop.size
             crops = [crop_frame(frames[place], self.video.matrices[numbers[place]], size) for place in new]

@@ -29,6 +29,7 @@ class Generated:
             known).
         truth_known: False where nobody knows what they should be.
         person: who should be seen, where that is not the clip's own identity.
+        scored: False leaves the piece out of the row's numbers (it is still shown in pictures).
     """
 
     frames: Tensor
@@ -36,6 +37,7 @@ class Generated:
     truth: Tensor | None = None
     truth_known: bool = True
     person: str | None = None
+    scored: bool = True
 
 
 class Contender(Protocol):

@@ -32,6 +32,7 @@ class IdentitySource:
         name: of it.
         weights: weight name → sha256 of the file, for the protocol line.
         batch_frames: faces that it sees at a time.
+        every: look at every so many frames of a clip only; the others' vectors are NaN.
     """
 
     def __init__(
@@ -40,27 +41,36 @@ class IdentitySource:
         name: str = "",
         weights: dict[str, str] | None = None,
         batch_frames: int = 32,
+        every: int = 1,
     ) -> None:
+        if every < 1:
+            raise ValueError(f"every is a number of frames, not {every}")
+        self.every = every
         self.network = network
         self.name = name
         self.weights = weights or {}
         self.batch_frames = batch_frames
+        self.dim = 1  # known once the network has seen a face
 
-    def __call__(self, frames: Tensor, warps: NDArray[np.float32]) -> Tensor:
-        """uint8 RGB (t, h, w, 3) and matrices (t, 2, 3) to the ArcFace template → (t, d); NaN for NaN."""
-        known = np.isfinite(warps).all((1, 2))
+    def __call__(self, frames: Tensor, warps: NDArray[np.float32], start: int = 0) -> Tensor:
+        """uint8 RGB (t, h, w, 3) and matrices (t, 2, 3) to the ArcFace template → (t, d); NaN for NaN.
+
+        ``start`` is the place of the first frame in its clip.
+        """
+        known = np.isfinite(warps).all((1, 2)) & ((np.arange(len(frames)) + start) % self.every == 0)
         faces = [
             warp(frame, matrix, ARCFACE_SIZE, ARCFACE_SIZE)
             for frame, matrix in zip(frames.numpy()[known], warps[known], strict=True)
         ]
         if not faces:
-            return torch.full((len(frames), 1), torch.nan)
+            return torch.full((len(frames), self.dim), torch.nan)
         with torch.inference_mode():
             parts = [
                 self.network(np.stack(faces[start : start + self.batch_frames])).cpu()
                 for start in range(0, len(faces), self.batch_frames)
             ]
         found = torch.nn.functional.normalize(torch.cat(parts).float(), dim=1)
+        self.dim = found.shape[1]
         vectors = torch.full((len(frames), found.shape[1]), torch.nan)
         vectors[torch.from_numpy(known)] = found
         return vectors
@@ -85,11 +95,13 @@ class Gallery:
 
 def warps_of(landmarks: Tensor) -> NDArray[np.float32]:
     """Landmarks (t, 68, 2) → matrices (t, 2, 3) to the ArcFace template; NaN where a face was missed."""
-    return identity_warp(keypoints_from_landmarks(landmarks.numpy()))
+    with np.errstate(invalid="ignore"):
+        return identity_warp(keypoints_from_landmarks(landmarks.numpy()))
 
 
-def open_identity_source(name: str) -> IdentitySource | MissingWeights | MissingPackage:
-    """A recogniser by name, or the reason why it is not there, which says how to cure it.
+def open_identity_source(name: str, every: int = 1) -> IdentitySource | MissingWeights | MissingPackage:
+    """A recogniser by name, or the reason why it is not there, which says how to cure it; see
+    ``IdentitySource`` for ``every``.
 
     Raises:
         TalkgenError: there is no such recogniser.
@@ -100,7 +112,7 @@ def open_identity_source(name: str) -> IdentitySource | MissingWeights | Missing
         network = _arcface_network(name)
     except (MissingWeights, MissingPackage) as error:
         return error
-    return IdentitySource(network, name, {name: file_sha256(weights.find(name))})
+    return IdentitySource(network, name, {name: file_sha256(weights.find(name))}, every=every)
 
 
 def _arcface_network(name: str) -> Recogniser:

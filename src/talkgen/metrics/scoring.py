@@ -68,6 +68,8 @@ def score(
                 for (start, stop), *pieces in zip(clips.spans(number), *streams, strict=True):
                     observer = _Observer(clips, number, start, stop, landmarks, identity, gallery)
                     for piece, row in zip(pieces, metrics, strict=True):
+                        if not piece.scored:
+                            continue
                         footage = observer.footage(pieces[0].frames, piece)
                         for metric in row:
                             metric.update(footage)
@@ -96,7 +98,7 @@ class _Observer:
         identity: IdentitySource | None,
         gallery: Gallery | None,
     ) -> None:
-        self.number = number
+        self.number, self.start = number, start
         self.person = clips.clips[number].identity
         self.points = clips.landmarks(number, start, stop)
         self.warps = clips.identity_warps(number, start, stop) if identity else None
@@ -136,7 +138,7 @@ class _Observer:
         if points is not None:
             found = warps_of(points)
             warps = np.where(np.isfinite(found).all((1, 2), keepdims=True), found, warps)
-        return self.identity(frames, warps)
+        return self.identity(frames, warps, self.start)
 
 
 def _sample_video(out: Path, contenders: Sequence[Contender], clips: HeldOutClips) -> VideoWriter:

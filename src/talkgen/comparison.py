@@ -1,0 +1,218 @@
+"""Contenders side by side: which clips, by which detector and recogniser, into which table.
+
+Heavy libraries are imported where scoring begins, so that ``--help`` and refusals answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from talkgen.configuration import RunFolder, build
+from talkgen.errors import TalkgenError
+
+if TYPE_CHECKING:
+    from talkgen.data.clip import Clip
+    from talkgen.data.datamodule import TalkingFaceData
+    from talkgen.metrics.contenders import Contender
+    from talkgen.metrics.held_out import HeldOutClips
+    from talkgen.metrics.identity_source import Gallery
+    from talkgen.metrics.protocol import Protocol
+    from talkgen.metrics.table import Cell, Table
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is scored: clips, and the data that they come from."""
+
+    data: TalkingFaceData
+    clips: HeldOutClips
+
+
+def open_data(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> tuple[TalkingFaceData, int]:
+    """The corpus of the first run, and the frame size that all runs were trained at.
+
+    Raises:
+        TalkgenError: the runs work at different sizes.
+    """
+    opened = {}
+    for name, folder in runs.items():
+        node = OmegaConf.load(folder.config).data
+        if cfg.root:
+            node.root = cfg.root
+        opened[name] = build(node)
+    data = next(iter(opened.values()))
+    sizes = {name: other.window.size or other.store.size for name, other in opened.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size} px" for name, size in sizes.items())
+        raise TalkgenError(f"runs that work at different frame sizes cannot share a table: {listed}")
+    return data, next(iter(sizes.values()))
+
+
+def open_clips(
+    cfg: DictConfig, runs: Mapping[str, RunFolder], unswapped: bool = False, piece: int = 32
+) -> Scored:
+    """The held-out clips of the first run's corpus, at the frame size of all runs.
+
+    Args:
+        cfg: of the command.
+        runs: name → run folder.
+        unswapped: leave out clips that are face swaps of others; those that have such a twin come first.
+        piece: frames that contenders make at a time.
+
+    Raises:
+        TalkgenError: the runs work at different sizes, or there are no clips to score.
+    """
+    from talkgen.metrics.held_out import HeldOutClips, choose_clips
+
+    data, size = open_data(cfg, runs)
+    if cfg.frames is not None and cfg.frames < 1:
+        raise TalkgenError(f"frames={cfg.frames}: at least one frame must be scored")
+    if unswapped:
+        chosen = _with_twins_first(data.store.clips, cfg.split, cfg.clips)
+    else:
+        chosen = choose_clips(data.store.clips, cfg.split, cfg.clips)
+    return Scored(data, HeldOutClips(data.store, chosen, size, cfg.frames, piece))
+
+
+def _with_twins_first(clips: Sequence[Clip], split: str | None, limit: int | None) -> list[Clip]:
+    from talkgen.metrics.held_out import choose_clips
+
+    own = choose_clips([clip for clip in clips if not clip.swap_of], split, None)
+    if limit is None:
+        return own
+    twins = {clip.swap_of for clip in clips}
+    known = [clip for clip in own if clip.id in twins]
+    if limit <= len(known) or not known:
+        return choose_clips(known or own, split, limit)
+    others = [clip for clip in own if clip.id not in twins]
+    more = min(limit - len(known), len(others))
+    return known + (choose_clips(others, split, more) if more else [])
+
+
+def open_device(name: str) -> str:
+    """``auto`` is a GPU where there is one.
+
+    Raises:
+        TalkgenError: the device cannot be used.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise TalkgenError(f"device={name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def compare(
+    cfg: DictConfig,
+    title: str,
+    contenders: Sequence[Contender],
+    scored: Scored,
+    out: Path,
+    notes: Sequence[str] = (),
+    gallery: Mapping[str, Any] | None = None,
+) -> Table:
+    """Score contenders by the metrics of the config; also writes ``sheet.png`` and ``sample.mp4``.
+
+    Args:
+        cfg: of the command.
+        title: of the table.
+        contenders: its rows, ground truth first.
+        scored: clips.
+        out: folder of the pictures.
+        notes: sentences below the table.
+        gallery: person → a picture, uint8 (1, size, size, 3) and its matrix (1, 2, 3) to the ArcFace
+            template, for metrics of identity.
+    """
+    from talkgen.metrics.identity_source import IdentitySource, open_identity_source
+    from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
+    from talkgen.metrics.scoring import score
+    from talkgen.metrics.table import Column, Row, Table
+
+    metrics = [[build(node) for node in cfg.metrics.values()] for _ in contenders]
+    columns = [Column(m.column, m.digits, m.higher_is_better) for m in metrics[0]]
+    lacking: dict[str, Exception] = {}
+    digests: dict[str, str] = {}
+    landmarks = open_landmark_source(cfg.landmarks)
+    identity = (
+        open_identity_source(cfg.recogniser, cfg.recognise_every) if _asked(metrics[0], "identity") else None
+    )
+    for need, opened in (("landmarks", landmarks), ("identity", identity)):
+        if isinstance(opened, TalkgenError):
+            lacking[need] = opened
+        elif opened is not None:
+            digests |= opened.weights
+    source = landmarks if isinstance(landmarks, LandmarkSource) else None
+    recogniser = identity if isinstance(identity, IdentitySource) else None
+    people: Gallery | None = None
+    if recogniser is not None and gallery:
+        people = _gallery(recogniser, gallery)
+    clips = scored.clips
+    score(contenders, metrics, clips, source, out, recogniser, people)
+
+    ids = [clip.id for clip in clips.clips]
+    rows = [
+        Row(contender.name, len(clips), {m.column: _cell(m, ids, lacking) for m in row})
+        for contender, row in zip(contenders, metrics, strict=True)
+    ]
+    codec = f"none before scoring, but for the row H.264 crf {cfg.crf} (libx264, yuv420p)"
+    protocol = make_protocol(scored, codec, [c.name for c in columns], digests)
+    return Table(title, columns, rows, protocol, [*notes, *_missing(metrics[0], lacking)])
+
+
+def make_protocol(scored: Scored, codec: str, columns: Sequence[str], weights: Mapping[str, str]) -> Protocol:
+    """The conditions of a table; see ``Protocol``."""
+    from talkgen.metrics.protocol import Protocol
+
+    clips, store = scored.clips, scored.data.store
+    splits = " and ".join(sorted({clip.split for clip in clips.clips}))
+    corpora = ", ".join(sorted({clip.corpus for clip in clips.clips}))
+    return Protocol(
+        corpus=f"{corpora}, {splits} split (manifest {store.description['manifest_sha256'][:12]})",
+        fps=[clip.fps for clip in clips.clips],
+        frames=[clips.frame_count(number) for number in range(len(clips))],
+        sizes_px=[clips.size] * len(clips),
+        crop=f"as prepared, {clips.store.size} px",
+        codec=codec,
+        metrics=list(columns),
+        weights=weights,
+    )
+
+
+def _gallery(recogniser: Any, pictures: Mapping[str, Any]) -> Gallery:
+    import torch
+
+    from talkgen.metrics.identity_source import Gallery
+
+    return Gallery(list(pictures), torch.cat([recogniser(frame, warp) for frame, warp in pictures.values()]))
+
+
+def _asked(metrics: Sequence[Any], need: str) -> bool:
+    return any(need in metric.needs for metric in metrics)
+
+
+def _cell(metric: Any, ids: Sequence[str], lacking: Mapping[str, Exception]) -> Cell:
+    """The metric's cell; ``n/a`` where it could not be measured for want of a file or package."""
+    from talkgen.metrics.table import NOT_AVAILABLE, Cell, measured_cell
+
+    if any(need in metric.needs for need in lacking):
+        return Cell(None, absent=NOT_AVAILABLE)
+    return measured_cell(metric, ids)
+
+
+def _missing(metrics: Sequence[Any], lacking: Mapping[str, Exception]) -> list[str]:
+    """One line for each thing that is missing: what to fetch for the columns that are ``n/a``."""
+    lines = []
+    for need, reason in lacking.items():
+        columns = ", ".join(metric.column for metric in metrics if need in metric.needs)
+        if columns:
+            lines.append(f"n/a in {columns}: {reason}")
+    return lines
