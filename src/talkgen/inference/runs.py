@@ -126,3 +126,18 @@ def find_trained(place: str | Path, part: str, experiment: str) -> Trained:
     if part not in system:
         raise FileError(place, f"is a run of {system._target_}; give one of experiment={experiment}")
     return Trained(file, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def load_trained(run: str | Path, part: str, experiment: str) -> Any:
+    """A trained network for a later stage, which a config can name (``_target_``).
+
+    Args:
+        run: see ``find_trained``.
+        part: the network's name in its system.
+        experiment: what trains it.
+
+    Raises:
+        TalkgenError: there is no such run, or its network cannot be loaded.
+    """
+    trained = find_trained(run, part, experiment)
+    return load_network(trained.folder, part, trained.checkpoint)

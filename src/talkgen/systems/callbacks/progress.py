@@ -73,7 +73,7 @@ class Throughput(Callback):
         """The step is done."""
         now = time.perf_counter()
         self._worked += now - (self._mark or now)
-        self._windows += len(batch["video"]) * trainer.world_size
+        self._windows += len(batch["clip"]) * trainer.world_size
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             total = self._waited + self._worked
             rates = {
