@@ -87,17 +87,17 @@ class SyncNet(nn.Module):
     def __init__(self, width: float = 1.0, final_relu: bool = True) -> None:
         super().__init__()
         self.final_relu = final_relu
-        self.face_encoder = _encoder(3 * FRAMES, FACE_LINES, width, final_relu)
-        self.audio_encoder = _encoder(1, AUDIO_LINES, width, final_relu)
-        self.dim = _scaled(FACE_LINES[-1][0], width)
+        self.face_encoder = conv_encoder(3 * FRAMES, FACE_LINES, width, final_relu)
+        self.audio_encoder = conv_encoder(1, AUDIO_LINES, width, final_relu)
+        self.dim = scaled(FACE_LINES[-1][0], width)
 
     def embed_audio(self, mel: Float[Tensor, "b 1 80 16"]) -> Float[Tensor, "b dim"]:
         """Unit vectors of mel windows."""
-        return _unit(self.audio_encoder(mel))
+        return unit(self.audio_encoder(mel))
 
     def embed_face(self, face: Float[Tensor, "b 15 48 96"]) -> Float[Tensor, "b dim"]:
         """Unit vectors of windows made by ``syncnet_input``."""
-        return _unit(self.face_encoder(face))
+        return unit(self.face_encoder(face))
 
     def forward(
         self, mel: Float[Tensor, "b 1 80 16"], face: Float[Tensor, "b 15 48 96"]
@@ -106,21 +106,23 @@ class SyncNet(nn.Module):
         return self.embed_audio(mel), self.embed_face(face)
 
 
-def _scaled(channels: int, width: float) -> int:
+def scaled(channels: int, width: float) -> int:
+    """Channels times ``width``, at least 8."""
     return max(8, round(channels * width))
 
 
-def _encoder(channels_in: int, lines: tuple[_Line, ...], width: float, final_relu: bool) -> nn.Sequential:
+def conv_encoder(channels_in: int, lines: tuple[_Line, ...], width: float, final_relu: bool) -> nn.Sequential:
+    """The convolutions of ``lines``, their channels times ``width``; the last has a ReLU on request."""
     blocks = []
     for i, (channels, kernel, stride, padding, residual) in enumerate(lines):
-        line = (_scaled(channels, width), kernel, stride, padding, residual)
+        line = (scaled(channels, width), kernel, stride, padding, residual)
         blocks.append(ConvBlock(channels_in, line, relu=final_relu or i < len(lines) - 1))
         channels_in = line[0]
     return nn.Sequential(*blocks)
 
 
-def _unit(x: Tensor) -> Tensor:
-    """``(b, d, 1, 1)`` → unit vectors ``(b, d)``, in float32 whatever the precision around it."""
+def unit(x: Tensor) -> Tensor:
+    """``(b, d)``, or with axes of 1 behind → unit vectors, in float32 whatever the precision around it."""
     return F.normalize(x.flatten(1).float(), dim=1)
 
 
