@@ -56,3 +56,76 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             clip = Clip(f"person{i}/clip", "demo", split, f"person{i}", frames, fps, size)
             writer.add(clip, pictures, arrays)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_method(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A method's folder whose VQGAN, face-swapping and lip-sync modules are tiny and untrained."""
+    import torch
+    from omegaconf import OmegaConf
+
+    from talkgen.configuration import RunFolder, build
+    from talkgen.models.layers.latent_scale import codebook_vectors
+
+    folder = tmp_path_factory.mktemp("runs") / "swaptalk-tiny"
+    vqgan = {
+        "_target_": "talkgen.models.vqgan.vqgan.build_vqgan",
+        "channels": 8,
+        "multipliers": [1, 1, 2],
+        "blocks": 1,
+        "latent_channels": 8,
+        "codes": 16,
+        "code_dim": 8,
+        "kmeans_vectors": 0,
+    }
+    swap = {
+        "_target_": "talkgen.models.swaptalk.face_swap.FaceSwap",
+        "dim": 8,
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "grid": [8, 8],
+    }
+    sync = {
+        "_target_": "talkgen.models.swaptalk.lip_sync.LipSync",
+        "dim": 8,
+        "width": 16,
+        "multipliers": [1],
+        "blocks": 1,
+        "heads": 2,
+        "warp_width": 8,
+        "audio_width": 16,
+        "grid": [4, 8],
+    }
+    parts = {
+        "swaptalk_vqgan": ("vqgan", "talkgen.systems.vqgan.VQGANSystem", vqgan),
+        "swaptalk_face_swap": ("face_swap", "talkgen.systems.face_swap.FaceSwapSystem", swap),
+        "swaptalk_lip_sync": ("lip_sync", "talkgen.systems.lip_sync.LipSyncSystem", sync),
+    }
+    window = {"_target_": "talkgen.data.windows.WindowSettings", "frames": 5, "size": 32}
+    data = {
+        "_target_": "talkgen.data.datamodule.TalkingFaceData",
+        "root": str(tiny_store),
+        "window": window | {"reference_frames": 1, "mel_per_frame": True},
+    }
+    vectors = None
+    for seed, (stage, (part, system, node)) in enumerate(parts.items()):
+        torch.manual_seed(seed)
+        network = build(OmegaConf.create(node))
+        with torch.no_grad():
+            for parameter in network.parameters():  # what begins as "no change" shall change something
+                if not parameter.any():
+                    parameter.normal_(0, 0.05)
+        if vectors is None:
+            vectors = codebook_vectors(network)
+        else:
+            network.scale.set_from(vectors)
+        run = RunFolder(folder / stage)
+        run.checkpoints.mkdir(parents=True)
+        config = {"system": {"_target_": system, part: node}, "data": data}
+        if part != "vqgan":
+            config["vqgan"] = str(folder / "swaptalk_vqgan")
+        OmegaConf.save(OmegaConf.create(config), run.config)
+        weights = {f"{part}.{key}": value for key, value in network.state_dict().items()}
+        torch.save({"state_dict": weights}, run.last)
+    return folder
