@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from talkgen import weights
+from talkgen.errors import TalkgenError
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "ablate_swaptalk.py"
+
+
+@pytest.fixture()
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("ablate_swaptalk", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ablate_swaptalk"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Commands:
+    """In place of talkgen: leaves behind what training or evaluation does, and keeps what it was told."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self.given: list[tuple[str, ...]] = []
+
+    def __call__(self, command: str, *arguments: str) -> None:
+        self.given.append((command, *arguments))
+        values = dict(argument.split("=", 1) for argument in arguments)
+        if command == "train":
+            file = self.runs / values["name"] / "checkpoints" / "last.ckpt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.exists():  # a finished run is left as it is
+                file.touch()
+            return
+        out = self.runs / values["run"] / "evaluation"
+        out.mkdir(exist_ok=True)
+        seed = int(values["run"][-1])
+        rows = ("swap, then sync", "sync, then swap", "swap, then sync, in RGB", "sync, then swap, in RGB")
+        cells = [
+            {"r": {"value": 0.5 + 0.1 * seed + place}, "x": {"value": None}} for place in range(len(rows))
+        ]
+        content = {"rows": [{"name": n, "cells": c} for n, c in zip(rows, cells, strict=True)]}
+        (out / "table.json").write_text(json.dumps(content))
+
+    def trained(self) -> list[str]:
+        names = [given[2] for given in self.given if given[0] == "train"]
+        return [name.removeprefix("name=ab/").replace("swaptalk_", "") for name in names]
+
+
+@pytest.fixture()
+def commands(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    made = Commands(tmp_path)
+    monkeypatch.setattr(script, "talkgen", made)
+    return made
+
+
+def run(script: ModuleType, tmp_path: Path, variants: str, seeds: int, *more: str) -> int:
+    return int(
+        script.main([f"--variants={variants}", f"--seeds={seeds}", f"--runs={tmp_path}", "--name=ab", *more])
+    )
+
+
+def test_only_what_a_variant_changes_is_trained(
+    script: ModuleType, commands: Commands, tmp_path: Path
+) -> None:
+    assert run(script, tmp_path, "base,sync_swap,unet,one_codebook", 2) == 0
+    every = ["vqgan", "sync_expert", "identity_head", "face_swap", "lip_sync"]
+    assert commands.trained() == [
+        *(f"base/seed-0/{stage}" for stage in every),
+        "base/seed-1/face_swap",
+        "base/seed-1/lip_sync",
+        "unet/seed-0/face_swap",
+        "unet/seed-1/face_swap",
+        *(f"one_codebook/seed-0/{stage}" for stage in every),
+        "one_codebook/seed-1/face_swap",
+        "one_codebook/seed-1/lip_sync",
+    ]
+
+    def source(run: str, stage: str) -> str:
+        place = tmp_path / "ab" / run / f"swaptalk_{stage}"
+        return str(place.resolve().relative_to(tmp_path / "ab")).replace("swaptalk_", "")
+
+    assert source("unet/seed-1", "lip_sync") == "base/seed-1/lip_sync"
+    assert source("unet/seed-1", "vqgan") == "base/seed-0/vqgan"
+    assert source("one_codebook/seed-1", "sync_expert") == "one_codebook/seed-0/sync_expert"
+    for given in commands.given:
+        if given[0] == "train" and "unet/" in given[2]:
+            assert "face_swap=unet" in given and "experiment=swaptalk_face_swap" in given
+    assert sum(given[0] == "evaluate" for given in commands.given) == 6  # another order is another row
+
+
+def test_mean_and_spread(script: ModuleType, commands: Commands, tmp_path: Path) -> None:
+    run(script, tmp_path, "base,sync_swap", 3)
+    table = (tmp_path / "ab" / "table.md").read_text()
+    assert "0.600 ± 0.100" in table and "1.600 ± 0.100" in table  # 0.5, 0.6, 0.7, and the next row
+    rows = (tmp_path / "ab" / "table.csv").read_text().splitlines()
+    assert rows[0] == "variant,seeds,r,r std,x,x std"
+    assert rows[1].startswith("as the size says,3,0.6,0.09999") and rows[1].endswith(",,")
+
+
+def test_the_same_command_goes_on(script: ModuleType, commands: Commands, tmp_path: Path) -> None:
+    run(script, tmp_path, "base", 1)
+    scored = [given for given in commands.given if given[0] == "evaluate"]
+    run(script, tmp_path, "base,dit", 1)
+    again = [given for given in commands.given if given[0] == "evaluate"]
+    assert len(scored) == 1 and len(again) == 2  # the table of base is newer than its runs
+
+
+def test_a_trained_method_is_the_base(script: ModuleType, commands: Commands, tmp_path: Path) -> None:
+    with pytest.raises(TalkgenError, match="is not trained"):
+        script.ablate(script.Ablation(tmp_path, "ab", tmp_path / "none"), ["base"], 1)
+    for stage in script.STAGES:
+        commands("train", f"name=ready/{stage}")
+    commands.given.clear()
+    assert run(script, tmp_path, "base,no_expert", 1, f"--base={tmp_path / 'ready'}") == 0
+    assert commands.trained() == ["no_expert/seed-0/lip_sync"]
+    (folder,) = [tmp_path / "ab" / "no_expert" / "seed-0" / "swaptalk_face_swap"]
+    assert folder.resolve() == tmp_path / "ready" / "swaptalk_face_swap"
+
+
+def test_overrides_reach_their_stages(script: ModuleType, commands: Commands, tmp_path: Path) -> None:
+    run(script, tmp_path, "base", 1, "size=tiny", "swaptalk_vqgan:steps=7", "--evaluate", "clips=2")
+    for given in commands.given:
+        assert ("size=tiny" in given) == (given[0] == "train")
+        assert ("steps=7" in given) == ("experiment=swaptalk_vqgan" in given)
+        assert ("clips=2" in given) == (given[0] == "evaluate")
+    with pytest.raises(SystemExit):
+        run(script, tmp_path, "bass", 1)
+
+
+@pytest.mark.slow
+def test_two_variants_for_real(
+    script: ModuleType, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the real commands, in this process to save starting seven."""
+    if not weights.available("arcface_mbf"):
+        pytest.skip("the identity head is distilled from arcface_mbf, which is not here")
+    from talkgen.cli import main
+
+    def here(*arguments: str) -> None:
+        assert main(list(arguments)) == 0, arguments
+
+    def names(folder: Path) -> Sequence[str]:
+        return [row["name"] for row in json.loads((folder / "evaluation/table.json").read_text())["rows"]]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "talkgen", here)
+    settings = ["size=tiny", f"data.root={tiny_store}", "logger=csv", "swaptalk_face_swap:system.judge=null"]
+    scoring = ["--evaluate", "device=cpu", "clips=1", "frames=10", f"root={tiny_store}"]
+    assert run(script, tmp_path / "runs", "base,unet", 1, *settings, *scoring) == 0
+    assert "swap, then sync" in names(tmp_path / "runs/ab/unet/seed-0")
+    text = (tmp_path / "runs/ab/table.md").read_text()
+    assert "swap by a UNet" in text and "PSNR[rgb]" in text
