@@ -120,6 +120,7 @@ class PrepareSettings:
         choose: which face of several in a shot: `size`, `longest`, `index:N` (from left to right, from 0;
             faces seen for less than `min_seconds` are not counted), or `speaker` (whose mouth moves with the
             sound; finds landmarks of every face, which takes about as long again as detection).
+        sound: False: clips have no sound, mel or waveform, whatever the video has; for pictures.
         speech: `energy`, `silero`, or `auto` (silero where its file lies).
         features: of FEATURES, computed with the networks below.
         whisper, hubert: file, folder or hub id of the network; None: the registered default.
@@ -143,6 +144,7 @@ class PrepareSettings:
     landmarker: str = "insightface"
     detect_every: int = 1
     choose: str = "size"
+    sound: bool = True
     speech: str = "auto"
     features: tuple[str, ...] = ()
     whisper: str | None = None
@@ -159,6 +161,9 @@ class PrepareSettings:
             raise ValueError(
                 f"no features {', '.join(unknown)}; there are {', '.join(FEATURES)} (mel is always there)"
             )
+        heard = {*SOUND_FEATURES} & {*self.features} or self.av_expert or self.choose == "speaker"
+        if not self.sound and heard:
+            raise ValueError("without sound there are no features of it, no av_expert and no speaker")
         if ("codes" in self.features) != (self.codes is not None):
             raise ValueError("codes of frames need both features=[codes] and codes=RUN, the run of a VQGAN")
         if self.crop not in CROPS:
@@ -285,8 +290,8 @@ class ClipPreparer:
             info = probe(self.source / raw.video)
         except FileError as error:
             raise _Left("probe", error.cause) from error
-        if raw.audio is None and not info.has_audio:
-            raise _Left("audio", "the video has no sound")
+        if self.settings.sound and raw.audio is None and not info.has_audio:
+            raise _Left("audio", "the video has no sound (sound=false makes clips without)")
         return info
 
     def _frames(self, raw: RawClip, start: int = 0) -> Iterator[np.ndarray]:
@@ -302,7 +307,7 @@ class ClipPreparer:
         if raw.truth is not None:
             whole = [self._from_truth(raw, info, crop_like)]
         elif raw.swap_of is not None:
-            raise _Left("truth", "a swapped clip is cropped by the truth of its target, and has none")
+            whole = list(self._like_target(raw, info, crop_like))
         else:
             whole = list(self._from_detection(raw, rejects))
         fps, filters = self.settings.fps, self.settings.filters
@@ -344,6 +349,27 @@ class ClipPreparer:
             {name: array[of_file] if len(array) == frames else array for name, array in truth.items()},
         )
 
+    def _like_target(self, raw: RawClip, info: VideoInfo, target: RawClip | None) -> Iterator[_Stretch]:
+        """The stretches of the target of a swapped clip, with its crops and its face."""
+        if target is None:
+            raise _Left("target", f"its target {raw.swap_of} is not in the corpus")
+        try:
+            like = probe(self.source / target.video)
+        except FileError as error:
+            raise _Left("target", f"its target {target.id}: {error.cause}") from error
+        if (info.width, info.height) != (like.width, like.height):
+            raise _Left(
+                "target",
+                f"its pictures have {info.width}×{info.height} pixels, those of its target {target.id} "
+                f"{like.width}×{like.height}; a swapped clip is cropped like its target",
+            )
+        if target.truth is not None:
+            found = iter([self._from_truth(target, like, None)])
+        else:
+            found = self._from_detection(target, [])  # what is wrong with the target is said of the target
+        for stretch in found:
+            yield dataclasses.replace(stretch, landmarks=None, truth={})
+
     def _load_truth(self, raw: RawClip) -> dict[str, np.ndarray]:
         file = self.source / str(raw.truth)
         try:
@@ -373,7 +399,8 @@ class ClipPreparer:
         cuts = list(shot_boundaries(watched()))
         if not any(detections):
             raise _Left("face", f"no face in {len(detections)} frames")
-        tracks = track_faces(detections, max_gap=round(settings.fps), min_found=2, cuts=cuts)
+        found = min(2, len(detections))  # a picture is one frame
+        tracks = track_faces(detections, max_gap=round(settings.fps), min_found=found, cuts=cuts)
         edges = [0, *cuts, len(detections)]
         for start, stop in pairwise(edges):
             inside = [track for track in tracks if start <= track.start < stop]
@@ -436,7 +463,7 @@ class ClipPreparer:
         for number, stretch in enumerate(stretches):
             name = f"{raw.id}#{number + 1}" if len(stretches) > 1 else raw.id
             try:
-                waveform = self._waveform(raw, stretch)
+                waveform = self._waveform(raw, stretch) if self.settings.sound else None
             except _Left as left:
                 rejects.append(Reject(name, raw.video, left.stage, left.reason))
                 continue
@@ -445,8 +472,9 @@ class ClipPreparer:
                 "face_found_ratio": stretch.found_ratio,
                 "face_size_pixels": float(np.median(heights)),
                 "yaw_degrees": float(np.median(np.abs(yaw_degrees(stretch.keypoints)))),
-                "speech_ratio": self._speech_ratio(waveform),
             }
+            if waveform is not None:
+                checks["speech_ratio"] = self._speech_ratio(waveform)
             if fault := self.settings.filters.fault(checks):
                 rejects.append(Reject(name, raw.video, *fault))
                 continue
@@ -497,14 +525,19 @@ class ClipPreparer:
         for clip, stretch in kept:
             try:
                 # the sound is read again: that of all stretches of a long video would fill the memory
-                yield self._encode(clip, stretch, self._waveform(raw, stretch), frames)
+                waveform = self._waveform(raw, stretch) if self.settings.sound else None
+                yield self._encode(clip, stretch, waveform, frames)
             except _Left as left:
                 yield Reject(clip.id, raw.video, left.stage, left.reason)
             except FileError as error:
                 yield Reject(clip.id, raw.video, "decode", error.cause)
 
     def _encode(
-        self, clip: Clip, stretch: _Stretch, waveform: np.ndarray, frames: Iterator[tuple[int, np.ndarray]]
+        self,
+        clip: Clip,
+        stretch: _Stretch,
+        waveform: np.ndarray | None,
+        frames: Iterator[tuple[int, np.ndarray]],
     ) -> Fragment:
         crops: list[np.ndarray] = []  # kept for the expert only
         sharp: list[float] = []
@@ -534,25 +567,26 @@ class ClipPreparer:
             raise _Left("landmarks", "the landmark network found no face")
         in_crop = transform_points(stretch.matrices, fill_gaps(landmarks))
         checks = {**clip.checks, "sharpness": float(np.median(sharp))}
-        if self.settings.av_expert is not None:
+        if self.settings.av_expert is not None and waveform is not None:
             offset, checks["av_confidence"] = self._av_expert(np.stack(crops), waveform, in_crop)
             checks["av_offset_frames"] = offset
         if fault := self.settings.filters.fault(checks):
             raise _Left(*fault)
-        if self.settings.correct_av_offset and (offset := checks.get("av_offset_frames", 0.0)):
+        offset = checks.get("av_offset_frames", 0.0)
+        if self.settings.correct_av_offset and offset and waveform is not None:
             waveform = _moved_later(waveform, round(offset / clip.fps * SAMPLE_RATE))
         rounded = {name: round(value, 3) for name, value in checks.items()}
         encoder.clip = dataclasses.replace(clip, checks=rounded)
         arrays: dict[str, np.ndarray] = {
-            "mel": mel_spectrogram(waveform),
-            "waveform": to_int16(waveform),
             "landmarks": in_crop,
             "identity_warp": identity_warp(transform_points(stretch.matrices, stretch.keypoints)),
             "crop_matrix": stretch.matrices,
-            **{name: extract(waveform) for name, extract in self._features.items()},
             **self._codes(encoder),
             **stretch.truth,
         }
+        if waveform is not None:
+            arrays |= {"mel": mel_spectrogram(waveform), "waveform": to_int16(waveform)}
+            arrays |= {name: extract(waveform) for name, extract in self._features.items()}
         return encoder.finish(arrays)
 
     def _codes(self, encoder: ClipEncoder) -> dict[str, np.ndarray]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import lightning
 import torch
 
 from talkgen.data.clip import Clip
-from talkgen.data.dataset import ClipWindows
+from talkgen.data.dataset import ClipWindows, MixedWindows
 from talkgen.data.loader import WindowLoader
 from talkgen.data.sampler import EpochSampler
 from talkgen.data.shards import CACHE_BYTES
@@ -38,12 +40,17 @@ class TalkingFaceData(lightning.LightningDataModule):
         ram_megabytes: decoded clips are kept in memory up to this size, in each worker of each loader.
         cache: folder for blocks of a remote store.
         cache_gigabytes: its greatest size.
+        also: further stores, whose training windows are mixed with those of `root` (pictures beside videos,
+            for a VQGAN). Each gives one window for every `window.stride` frames of a clip, so that a stride
+            of 25 counts a picture as a second of video. Needs `window.size`. Validation and test are of
+            `root` alone.
         windows_per_clip: so many windows of one clip stand together in a training batch, as negatives of
             each other; divides `batch_size`. 1: the windows of a batch are drawn one by one.
 
     Attributes:
         store: the open store.
-        identities: names of all identities of the store, sorted; `batch["identity"]` points into it.
+        identities: names of all identities of the store, sorted, then of the further ones (as
+            "root:name"); `batch["identity"]` points into it.
     """
 
     def __init__(
@@ -60,13 +67,17 @@ class TalkingFaceData(lightning.LightningDataModule):
         cache: str | None = None,
         cache_gigabytes: float = CACHE_BYTES / 2**30,
         windows_per_clip: int = 1,
+        also: Sequence[str] = (),
     ) -> None:
         if windows_per_clip < 1 or batch_size % windows_per_clip:
             raise TalkgenError(
                 f"data.batch_size={batch_size} is no multiple of data.windows_per_clip={windows_per_clip}"
             )
+        if also and (window is None or window.size is None):
+            raise TalkgenError("stores of several sizes can only be mixed at one: give data.window.size")
         super().__init__()
         self.root = root
+        self.also = tuple(also)
         self.window = window or WindowSettings()
         self.batch_size = batch_size
         self.workers = workers
@@ -93,8 +104,13 @@ class TalkingFaceData(lightning.LightningDataModule):
 
     @property
     def identities(self) -> list[str]:
-        """Names of all identities of the store, sorted."""
-        return sorted({clip.identity for clip in self.store.clips})
+        """Names of all identities of the store, sorted; then of the further ones, as "root:name"."""
+        further = zip(self.also, self._further, strict=True)
+        return _names(self.store) + [f"{root}:{name}" for root, store in further for name in _names(store)]
+
+    @cached_property
+    def _further(self) -> list[Store]:
+        return [Store.open(root, self.cache, int(self.cache_gigabytes * 2**30)) for root in self.also]
 
     def clips(self, split: str) -> list[Clip]:
         """Clips of a split, in the order of the manifest."""
@@ -122,15 +138,28 @@ class TalkingFaceData(lightning.LightningDataModule):
 
     def dataset(self, split: str, limit: int | None = None) -> ClipWindows:
         """The windows of a split, at most `limit`; those of `train` are jittered."""
+        main = self._windows(self.store, split, self.identities, limit)
+        if split != "train" or not self.also:
+            return main
+        parts = [main]
+        for number, store in enumerate(self._further):
+            before = len(_names(self.store)) + sum(len(_names(other)) for other in self._further[:number])
+            # a place in the list is what a batch says, so that only the names from here on matter
+            parts.append(self._windows(store, split, [""] * before + _names(store)))
+        return MixedWindows(parts)
+
+    def _windows(
+        self, store: Store, split: str, identities: Sequence[str], limit: int | None = None
+    ) -> ClipWindows:
         return ClipWindows(
-            self.store,
-            self.clips(split),
+            store,
+            [clip for clip in store.clips if clip.split == split],
             self.window,
             self.seed,
-            self.identities,
+            identities,
             jitter=split == "train",
             limit=limit,
-            ram_bytes=self.ram_megabytes * 2**20,
+            ram_bytes=self.ram_megabytes * 2**20 // (1 + len(self.also)),
         )
 
     def _loader(self, split: str, drop_last: bool = False) -> WindowLoader:
@@ -157,3 +186,7 @@ class TalkingFaceData(lightning.LightningDataModule):
             as_float=trainer is None,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _names(store: Store) -> list[str]:
+    return sorted({clip.identity for clip in store.clips})

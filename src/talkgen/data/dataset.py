@@ -79,6 +79,11 @@ class ClipWindows(Dataset[dict[str, Any]]):
                 "no clips to draw windows from: the store, or this split of it, is empty. "
                 "`talkgen prepare` names what it left out in rejects.csv"
             )
+        if window.sound and "mel" not in store.streams:
+            raise TalkgenError(
+                "the store has no sound: it was prepared with sound=false, for networks of pictures "
+                "alone (window.sound=false)"
+            )
         if unknown := sorted(set(window.arrays) - set(store.streams)):
             names = ", ".join(name for name in store.streams if not name.startswith("frames"))
             raise TalkgenError(f"the store has no array {', '.join(unknown)}; it has {names}")
@@ -236,6 +241,47 @@ class ClipWindows(Dataset[dict[str, Any]]):
         return features_at_frames(
             self.store.array(clip, name, first, last), count, clip.fps, first_step_seconds=offset
         )
+
+
+class MixedWindows(ClipWindows):
+    """The samples of several datasets as one: first all of the first, then all of the second, …
+
+    Samples of different stores stand in one batch, so `window.size` must be given. Identities of all stores
+    are told apart by the names that each dataset was given.
+
+    Args:
+        parts: the datasets.
+    """
+
+    def __init__(self, parts: Sequence[ClipWindows]) -> None:
+        self.parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.clips = [clip for part in parts for clip in part.clips]
+        self._chosen = None
+
+    @property
+    def clip_numbers(self) -> np.ndarray:
+        """The place in ``clips`` that each sample is from, int `(len(self),)`."""
+        firsts = np.cumsum([0, *(len(part.clips) for part in self.parts)])
+        return np.concatenate(
+            [first + part.clip_numbers for first, part in zip(firsts, self.parts, strict=False)]
+        )
+
+    def sample(self, epoch: int, index: int) -> dict[str, Any]:
+        """The sample, or the error that keeps it from being read."""
+        part, place = self._part(index)
+        return part.sample(epoch, place)
+
+    def locate(self, index: int) -> tuple[Clip, int]:
+        """Clip and slot of a sample."""
+        part, place = self._part(index)
+        return part.locate(place)
+
+    def _part(self, index: int) -> tuple[ClipWindows, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[number], index - int(self._ends[number - 1] if number else 0)
 
 
 def _need_array(store: Store, clips: Sequence[Clip], name: str) -> None:

@@ -77,8 +77,8 @@ class LatentData(TalkingFaceData):
         identify: opens a recogniser for the directions of the clips; None: those that are there.
         latents_folder: where the codes lie; None: `latents/<key>` in the VQGAN's run.
         encode_batch: frames that are encoded at once.
-        batch_size, workers, seed, val_batches, max_bad_fraction, drop_last, cache, cache_gigabytes: see
-            `TalkingFaceData`.
+        batch_size, workers, seed, val_batches, max_bad_fraction, drop_last, cache, cache_gigabytes,
+        windows_per_clip: see `TalkingFaceData`.
     """
 
     def __init__(
@@ -97,11 +97,12 @@ class LatentData(TalkingFaceData):
         encode_batch: int = 32,
         cache: str | None = None,
         cache_gigabytes: float = CACHE_BYTES / 2**30,
+        windows_per_clip: int = 1,
     ) -> None:
         window = dataclasses.replace(window or WindowSettings(), pictures=False)
         super().__init__(
             root, window, batch_size, workers, seed, val_batches, max_bad_fraction, drop_last,
-            cache=cache, cache_gigabytes=cache_gigabytes,
+            cache=cache, cache_gigabytes=cache_gigabytes, windows_per_clip=windows_per_clip,
         )  # fmt: skip
         self.encode = encode
         self.identify = identify

@@ -281,6 +281,10 @@ class _Packer:
 
     def finish(self) -> Store:
         """Write everything that is left; `store.json` last but for the contact sheet, then remove `work`."""
+        for orphan in self._writer.leave_out_orphans():
+            reason = f"its target {orphan.swap_of} was left out"
+            self.rejects.append(Reject(orphan.id, orphan.video, "target", reason))
+            self.kept -= 1
         _write_rejects(self._out / "rejects.csv", self.rejects)
         if not self.kept:
             reasons = ", ".join(

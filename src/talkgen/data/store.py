@@ -246,14 +246,25 @@ class StoreWriter:
             return True
         return False
 
+    def leave_out_orphans(self) -> list[Clip]:
+        """Take the swapped clips whose target is not in the store off the manifest, and give them.
+
+        Without its target, a swapped clip would pass for an ordinary one of whoever's face it shows. Its
+        bytes stay in the shard.
+        """
+        names = {clip.id for clip in self._clips}
+        orphans = [clip for clip in self._clips if clip.swap_of is not None and clip.swap_of not in names]
+        if orphans:
+            kept = [clip.swap_of is None or clip.swap_of in names for clip in self._clips]
+            self._clips = [clip for clip, keep in zip(self._clips, kept, strict=True) if keep]
+            self._entries = [entry for entry, keep in zip(self._entries, kept, strict=True) if keep]
+        return orphans
+
     def close(self) -> None:
         """Write the last shard, the index and the manifest, and `store.json` as the very last file."""
         if self._pending:
             self._close_shard()
-        names = {clip.id for clip in self._clips}
-        self._clips = [  # the twin of a swapped clip may have been left out
-            clip if clip.swap_of in names else dataclasses.replace(clip, swap_of=None) for clip in self._clips
-        ]
+        self.leave_out_orphans()
         index = np.zeros((len(self._clips), len(self._streams)), _ENTRY)
         index["offset"] = -1
         for row, entries in enumerate(self._entries):

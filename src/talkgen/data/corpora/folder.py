@@ -38,7 +38,7 @@ def find_clips(source: Path, val: float = 0.1, test: float = 0.1, seed: int = 0)
     videos = find_videos(source)
     if not videos:
         raise wrong_layout(source, "a folder of videos", TREE)
-    rows = _read_table(source, set(videos))
+    rows = read_table(source, set(videos))
     named = {video: rows.get(video, {}) for video in (rows or videos)}
     people = {video: row.get("identity") or _identity(video) for video, row in named.items()}
     dealt = split_by_name(people.values(), val, test, seed)
@@ -70,8 +70,12 @@ def _identity(video: str) -> str:
     return folders[0] if folders else Path(video).stem
 
 
-def _read_table(source: Path, videos: set[str]) -> dict[str, dict[str, str]]:
-    """Rows of the table of a folder by video; empty where there is none."""
+def read_table(source: Path, videos: set[str]) -> dict[str, dict[str, str]]:
+    """Rows of the table of a folder by video (or picture); empty where there is none.
+
+    Raises:
+        FileError: it names a file that is not there, or no files at all.
+    """
     for name in TABLES:
         file = source / name
         if file.is_file():

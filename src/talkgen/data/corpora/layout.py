@@ -9,24 +9,31 @@ from pathlib import Path
 
 from talkgen.errors import FileError
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv")
 
 
-def find_videos(folder: Path) -> list[str]:
+def find_videos(folder: Path, suffixes: tuple[str, ...] = VIDEO_SUFFIXES) -> list[str]:
     """Videos below a folder, as paths relative to it with forward slashes, sorted; hidden files are passed
     over, and links that lead back to a folder above them.
+
+    Args:
+        folder: where to look.
+        suffixes: ends of the names of what is looked for, in lower case.
 
     Raises:
         FileError: a name is not Unicode, so that no manifest can hold it.
     """
-    found = sorted(_videos(folder, "", frozenset()))
+    found = sorted(_videos(folder, "", frozenset(), suffixes))
     for name in found:
         if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
             raise FileError(folder, f"the name {name!r} is not UTF-8; rename the file")
     return found
 
 
-def _videos(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _videos(
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]], suffixes: tuple[str, ...]
+) -> Iterator[str]:
     status = folder.stat()
     if (status.st_dev, status.st_ino) in above:
         return
@@ -36,8 +43,8 @@ def _videos(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Ite
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _videos(folder / entry.name, f"{prefix}{entry.name}/", above)
-            elif entry.name.lower().endswith(VIDEO_SUFFIXES):
+                yield from _videos(folder / entry.name, f"{prefix}{entry.name}/", above, suffixes)
+            elif entry.name.lower().endswith(suffixes):
                 yield prefix + entry.name
 
 

@@ -83,12 +83,12 @@ class SampleVideos(Callback):
         store = data.store
         count = min(clip.frames, round(self.seconds * clip.fps))
         truth = resize_frames(store.frames(clip, 0, count), self.size)
-        samples = min(round(count / clip.fps * SAMPLE_RATE), store.length(clip, "waveform"))
-        waveform = store.array(clip, "waveform", 0, samples).astype(np.float32) / 32768
+        audio = None  # of pictures
+        if store.has(clip, "waveform"):
+            samples = min(round(count / clip.fps * SAMPLE_RATE), store.length(clip, "waveform"))
+            audio = (store.array(clip, "waveform", 0, samples).astype(np.float32) / 32768, SAMPLE_RATE)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with VideoWriter(
-            file, clip.fps, 2 * self.size, self.size, audio=(waveform, SAMPLE_RATE), synthetic=True
-        ) as writer:
+        with VideoWriter(file, clip.fps, 2 * self.size, self.size, audio=audio, synthetic=True) as writer:
             dtype = next(system.parameters()).dtype
             for start in range(0, count, CHUNK):
                 part = truth[start : start + CHUNK]
