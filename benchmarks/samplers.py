@@ -46,7 +46,7 @@ setting); columns are calls of the network. Made by `python benchmarks/samplers.
 
 {errors}
 
-One thread; torch itself and the network are not counted.
+Processor time of one thread; torch itself and the network are not counted.
 
 {costs}
 

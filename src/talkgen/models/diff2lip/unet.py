@@ -20,9 +20,10 @@ MULTIPLIERS = {64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 3, 4, 4), 
 
 
 class Diff2LipUNet(nn.Module):
-    """ε̂ = UNet([x_t ⊙ m + masked ⊙ (1 − m), masked, reference]; e_t + e_a) ("Diff2Lip", Mukhopadhyay et al. 2023).
+    """ε̂ = UNet([x_t ⊙ m + masked ⊙ (1 − m), masked, reference]; e_t + e_a).
 
-    What must not change is shown clean at every step: outside the mask m the noisy picture is replaced by the
+    "Diff2Lip: Audio Conditioned Diffusion Models for Lip-Synchronization" (Mukhopadhyay et al., 2023). What
+    must not change is shown clean at every step: outside the mask m the noisy picture is replaced by the
     target. Time and audio are added up to one vector that every residual block takes in.
 
         unet = Diff2LipUNet()
