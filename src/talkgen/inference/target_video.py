@@ -260,8 +260,10 @@ def put_label(frame: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     labelled = frame.copy()
     height = frame.shape[0]
     scale = max(height / 720, 0.35)
-    place = (round(10 * scale), height - round(12 * scale))
-    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        width = max(1, round(thickness * scale))
-        cv2.putText(labelled, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * scale, colour, width, cv2.LINE_AA)
+    left, down, rim = round(10 * scale), height - round(12 * scale), max(1, round(2 * scale))
+    around = [(x, y) for x in (-rim, 0, rim) for y in (-rim, 0, rim) if x or y]
+    for x, y in (*around, (0, 0)):  # dark all around, then bright
+        colour = (0, 0, 0) if x or y else (255, 255, 255)
+        place = (left + x, down + y)
+        cv2.putText(labelled, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * scale, colour, 1, cv2.LINE_AA)
     return labelled
