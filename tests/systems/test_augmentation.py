@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from talkgen.systems.augmentation import ColourAugmentation, VoiceAugmentation
+from talkgen.models.experts.lip_view import LipView
+from talkgen.systems.augmentation import BoxAugmentation, ColourAugmentation, VoiceAugmentation
 
 
 def test_all_mels_of_a_sample_change_alike():
@@ -46,3 +48,22 @@ def test_colours_change_as_one_line_a_channel():
     assert (y - slope[..., :1] * x).abs().max() <= 0.11
     assert len(slope[..., 0].unique()) == 18
     assert ColourAugmentation(gain=0, offset=3)(picture).abs().max() <= 1
+
+
+def test_boxes_move_and_grow_by_at_most_what_is_said():
+    """In the box of the given landmarks, the corner of each other box lies within shift and zoom."""
+    torch.manual_seed(0)
+    points = torch.zeros(64, 5, 68, 2)
+    points[..., 0] = torch.linspace(30, 70, 68)
+    points[:, :, 17:27, 1], points[:, :, 8, 1] = 20, 60  # a face 40 pixels high
+    changed = BoxAugmentation(shift=0.05, zoom=0.1)(points)
+    sizes = (changed[:, :, 8, 1] - changed[:, :, 20, 1]) / 40
+    assert 0.9 <= sizes.min() < 0.95 and 1.05 < sizes.max() <= 1.1
+    moved = changed.mean((1, 2)) - points.mean((1, 2))
+    assert (moved.abs().amax(0) <= 2).all() and (moved.abs().amax(0) > 1.5).all()
+    assert (changed - changed[:, :1]).abs().max() < 1e-5  # all frames of a window alike
+    view = LipView()
+    assert not torch.allclose(view.matrix(changed, 96), view.matrix(points, 96))
+    assert torch.equal(BoxAugmentation(0, 0)(points), points)
+    with pytest.raises(ValueError, match="zoom"):
+        BoxAugmentation(zoom=1.0)

@@ -12,8 +12,9 @@ import torch
 
 from talkgen.errors import TalkgenError
 from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE
-from talkgen.models.experts.syncnet import SyncNet
-from talkgen.systems.augmentation import VoiceAugmentation
+from talkgen.models.experts.lip_view import LipView
+from talkgen.models.experts.syncnet import SyncNet, syncnet_input
+from talkgen.systems.augmentation import BoxAugmentation, VoiceAugmentation
 from talkgen.systems.sync_expert import StallWatch, SyncExpertSystem, sync_accuracy
 
 
@@ -133,6 +134,20 @@ def test_a_clip_has_one_voice_in_a_batch():
     assert torch.equal(heard[1], batch["mel"])
 
 
+def test_boxes_vary_in_training_alone():
+    system = make_system(ShiftedInfoNCE(), final_relu=False)
+    system.view, system.box = LipView(), BoxAugmentation()
+    seen = []
+    system.expert.face_encoder.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    batch = windows_of_clips(4, 0)
+    batch["video"] = torch.rand(4, 5, 3, 48, 48)
+    batch["landmarks"] = (torch.rand(4, 5, 68, 2) * 30 + 9).sort(dim=2).values
+    system.embed(batch)
+    system.eval().embed(batch)
+    assert not torch.allclose(seen[0], seen[1])
+    torch.testing.assert_close(seen[1], syncnet_input(system.view(batch["video"], batch["landmarks"])))
+
+
 def test_the_learned_temperature_is_optimised():
     system = make_system(ShiftedInfoNCE(), final_relu=False)
     held = {id(p) for group in system.configure_optimizers().param_groups for p in group["params"]}
@@ -147,7 +162,7 @@ def test_published_loss_runs_with_published_network():
 
 
 @pytest.mark.parametrize(
-    ("loss", "chance"), [(CosineBCELoss(), math.log(2)), (ShiftedInfoNCE(), math.log(6))]
+    ("loss", "chance"), [(CosineBCELoss(), math.log(2)), (ShiftedInfoNCE(symmetric=False), math.log(6))]
 )
 def test_a_stall_is_reported_once_with_its_cures(loss, chance, caplog):
     assert loss.chance(4, 2) == pytest.approx(chance)

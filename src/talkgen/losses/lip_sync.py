@@ -100,20 +100,18 @@ class ShiftedInfoNCE(nn.Module):
         temperature: first value of τ, which is learned.
         minimum: τ never falls below it, since the loss would follow single pairs.
         across: include the other windows of the batch; False leaves the shifted audio alone.
-        symmetric: take the mean with the same loss the other way round, an audio's own face among the faces
-            of the batch (as in CLIP, Radford et al., 2021). Needs ``across``.
+        symmetric: with ``across``, take the mean with the same loss the other way round: an audio's own face
+            among the faces of the batch (as in CLIP, Radford et al., 2021).
     """
 
     def __init__(
-        self, temperature: float = 0.07, minimum: float = 0.01, across: bool = True, symmetric: bool = False
+        self, temperature: float = 0.07, minimum: float = 0.01, across: bool = True, symmetric: bool = True
     ) -> None:
         super().__init__()
-        if symmetric and not across:
-            raise ValueError("a symmetric loss compares with the faces of the batch, so it needs across=True")
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.minimum = minimum
         self.across = across
-        self.symmetric = symmetric
+        self.symmetric = symmetric and across
 
     @property
     def temperature(self) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from talkgen.models.experts.lip_view import BROWS, CHIN
+
 
 class VoiceAugmentation(nn.Module):
     """Another voice: all mels of a sample louder or softer, and higher or lower.
@@ -39,6 +41,32 @@ class VoiceAugmentation(nn.Module):
             gain, shift = gain[voice], shift[voice]
         band = (torch.arange(bands, device=mels.device) + shift).clamp(0, bands - 1)
         return mels.gather(3, band.view(b, 1, 1, bands, 1).expand_as(mels)) + gain
+
+
+class BoxAugmentation(nn.Module):
+    """Another detector: the landmarks of a window moved and scaled together, so that a box cut by them is.
+
+    Args:
+        shift: largest displacement along each axis, in heights of the face (brows to chin).
+        zoom: largest relative change of size.
+    """
+
+    def __init__(self, shift: float = 0.04, zoom: float = 0.06) -> None:
+        super().__init__()
+        if not 0 <= zoom < 1:
+            raise ValueError(f"zoom must lie in [0, 1), not {zoom}")
+        self.shift = shift
+        self.zoom = zoom
+
+    def forward(self, landmarks: Float[Tensor, "b t 68 2"]) -> Float[Tensor, "b t 68 2"]:
+        """iBUG points, changed; random numbers are PyTorch's."""
+        b = len(landmarks)
+        height = landmarks[:, :, CHIN, 1].mean(1) - landmarks[:, :, BROWS, 1].mean((1, 2))
+        centre = landmarks.mean((1, 2), keepdim=True)
+        random = 2 * torch.rand(3, b, device=landmarks.device, dtype=landmarks.dtype) - 1
+        zoom = 1 + self.zoom * random[0].view(b, 1, 1, 1)
+        shift = self.shift * (height * random[1:]).T.view(b, 1, 1, 2)
+        return centre + zoom * (landmarks - centre) + shift
 
 
 class ColourAugmentation(nn.Module):

@@ -15,7 +15,7 @@ from talkgen.losses.lip_sync import CosineBCELoss, SameClip, ShiftedInfoNCE, shi
 from talkgen.losses.mouth_shape import MouthShapeLoss
 from talkgen.models.experts.lip_view import LipView
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
-from talkgen.systems.augmentation import VoiceAugmentation
+from talkgen.systems.augmentation import BoxAugmentation, VoiceAugmentation
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class SyncExpertSystem(LightningModule):
         channel_order: see ``syncnet_input``.
         view: what the expert sees of a window; None shows whole pictures.
         augmentation: of the voice, in training.
+        box: of the box that the view cuts, in training; without a view it does nothing.
         mouth_shape: a further loss that shows the encoders where to look; None leaves it out.
         mouth_weight: its weight.
         min_shift: distance in frames from which on windows of a clip in one batch are negatives of each
@@ -70,6 +71,7 @@ class SyncExpertSystem(LightningModule):
         channel_order: str = "bgr",
         view: LipView | None = None,
         augmentation: VoiceAugmentation | None = None,
+        box: BoxAugmentation | None = None,
         mouth_shape: MouthShapeLoss | None = None,
         mouth_weight: float = 1.0,
         min_shift: int = 5,
@@ -83,6 +85,7 @@ class SyncExpertSystem(LightningModule):
         self.channel_order = channel_order
         self.view = view
         self.augmentation = augmentation
+        self.box = box
         self.mouth_shape = mouth_shape
         self.mouth_weight = mouth_weight
         self.min_shift = min_shift
@@ -97,7 +100,11 @@ class SyncExpertSystem(LightningModule):
         if self.training and self.augmentation is not None:
             mels = self.augmentation(mels, clip_numbers(batch))
         candidates = self.expert.embed_audio(mels.flatten(0, 1)).unflatten(0, mels.shape[:2])
-        video = batch["video"] if self.view is None else self.view(batch["video"], batch["landmarks"])
+        video = batch["video"]
+        if self.view is not None:
+            landmarks = batch["landmarks"]
+            boxes = self.box(landmarks) if self.training and self.box is not None else landmarks
+            video = self.view(video, boxes)
         shown = syncnet_input(video, self.channel_order).contiguous(memory_format=torch.channels_last)
         return candidates[:, 0], self.expert.embed_face(shown), candidates[:, 1:]
 
