@@ -61,7 +61,9 @@ class LipSyncWeights(_NonNegative):
 
     Args:
         code: smooth L1 to the target's lower latent, at unit variance.
-        sync: what the latent sync expert says of the generated lips.
+        sync: what the latent sync expert says of the generated lips and the sound.
+        lips: 1 − cos of the expert's embeddings of generated and true lips.
+        shape: what the mouth looks like, told by the speech tokens alone; a hint, see the system.
         entropy: cross-entropy against the target's lower codes (CodeFormer's stage 2: 0.5).
         temporal: L1 between the changes from frame to frame of generated and true latents.
         picture: L1 of the decoded mouth.
@@ -71,6 +73,8 @@ class LipSyncWeights(_NonNegative):
 
     code: float = 1.0
     sync: float = 0.1
+    lips: float = 0.0
+    shape: float = 0.0
     entropy: float = 0.0
     temporal: float = 0.0
     picture: float = 0.0

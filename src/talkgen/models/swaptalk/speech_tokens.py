@@ -17,6 +17,9 @@ class SpeechTokens(nn.Module):
     their place in it. A vector of speech features a frame (Whisper's, HuBERT's) becomes as many tokens by a
     linear layer.
 
+    Attributes:
+        size: of all tokens of a frame, laid end to end.
+
     Args:
         width: length of a token.
         features: length of a feature vector; None takes mel windows.
@@ -28,6 +31,7 @@ class SpeechTokens(nn.Module):
     def __init__(self, width: int, features: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         self.features = features
+        self.size = TOKENS * width
         if features is None:
             self.first = nn.Conv1d(BANDS, width, 5, padding=2)
             self.second = nn.Conv1d(width, width, 5, stride=2, padding=2)
