@@ -25,10 +25,9 @@ install: $(INSTALLED)
 weights: $(INSTALLED)  ## fetch the pretrained files that the tests use (licences are printed)
 	$(BIN)/talkgen weights get --set tests --accept-licence
 
-demo: $(INSTALLED)     ## install, render the demo corpus, train SwapTalk's first stage, print a table, write a video
+demo: $(INSTALLED)     ## install, render the demo corpus, train SwapTalk, print a table, write a video
 	-$(BIN)/talkgen weights get --set demo --accept-licence
 	$(BIN)/python train.py experiment=swaptalk
-	$(BIN)/python evaluate.py
 
 test: $(DEVELOP)     ## install and run all tests
 	$(BIN)/python -m pytest

@@ -38,23 +38,28 @@ def short(*arguments: str) -> tuple[str, ...]:
     return ("steps=2", "validate_every=2", "checkpoint_every=2", *arguments)
 
 
-@pytest.mark.parametrize("experiment", STAGES)
-def test_stage_takes_two_steps(experiment, tiny_store, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert train(tiny_store, f"experiment={experiment}", *short()) == 0
-    run = RunFolder(tmp_path / "runs" / f"{experiment}-demo")
-    assert run.last.is_file()
-    assert run.best.is_file(), "the experiment names no metric to choose the best by, or nothing logs it"
-    header = run.metrics.read_text().splitlines()[0]
-    assert "train/" in header
-    assert "val/" in header
+def order_of(method: str) -> list[str]:
+    """The stages of a method as its experiment lists them."""
+    return list(OmegaConf.load(config_folder() / f"experiment/{method}.yaml").stages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_method_names_experiments(method):
-    stages = OmegaConf.load(config_folder() / f"experiment/{method}.yaml").stages
-    assert stages
-    assert set(stages) <= set(STAGES)
+def test_every_stage_of_a_method_takes_two_steps(method, tiny_store, tmp_path, monkeypatch):
+    """One after the other, since each works with what the earlier ones have learned."""
+    monkeypatch.chdir(tmp_path)
+    for experiment in order_of(method):
+        assert train(tiny_store, f"experiment={experiment}", f"name=all/{experiment}", *short()) == 0
+        run = RunFolder(tmp_path / "runs" / "all" / experiment)
+        assert run.last.is_file()
+        assert run.best.is_file(), f"{experiment} names no metric to choose the best by, or nothing logs it"
+        header = run.metrics.read_text().splitlines()[0]
+        assert "train/" in header
+        assert "val/" in header
+
+
+def test_every_stage_belongs_to_a_method():
+    assert set(STAGES) == {stage for method in METHODS for stage in order_of(method)}
 
 
 def compose(*overrides: str):

@@ -205,10 +205,13 @@ def test_a_method_runs_its_stages_and_skips_what_is_done(tiny_store, tmp_path):
     command = [
         sys.executable, "-m", "talkgen.cli", "train", "experiment=swaptalk", "size=tiny",
         f"data.root={tiny_store}", "data.workers=0", "logger=csv", "trainer.log_every_n_steps=1",
+        "evaluate.clips=1", "evaluate.frames=6",
     ]  # fmt: skip
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    assert "[1/1] swaptalk_vqgan" in first.stdout
+    assert "[1/5] swaptalk_vqgan" in first.stdout
+    assert "[5/5] swaptalk_lip_sync" in first.stdout
+    assert (tmp_path / "runs" / "swaptalk-demo" / "evaluation" / "table.md").is_file()
     run = RunFolder(tmp_path / "runs" / "swaptalk-demo" / "swaptalk_vqgan")
     saved = run.last.stat().st_mtime_ns
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

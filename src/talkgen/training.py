@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def run(cfg: DictConfig) -> int:
     name = cfg.name or (f"{stage_of}{experiment}" if stage_of else f"{experiment}-{choices()['data']}")
     suffix = _sweep_suffix()
     if cfg.stages:
-        return run_stages(list(cfg.stages), f"{name}{suffix}", Path(cfg.paths.runs))
+        return run_stages(list(cfg.stages), f"{name}{suffix}", Path(cfg.paths.runs), cfg.evaluate)
     cfg.paths.run = str(Path(cfg.paths.runs) / f"{name}{suffix}")
     cfg.paths.stages = str((Path(cfg.paths.runs) / name).parent)
     return run_stage(cfg, experiment)
@@ -92,13 +93,22 @@ def _sweep_suffix() -> str:
 # A method ---------------------------------------------------------------------------------------------------
 
 
-def run_stages(stages: Sequence[str], name: str, runs: Path) -> int:
-    """Run a method's stages in order, each in a process of its own.
+def run_stages(
+    stages: Sequence[str], name: str, runs: Path, evaluate: Mapping[str, Any] | None = None
+) -> int:
+    """Run a method's stages in order, each in a process of its own, then score the method.
 
     A stage that is finished says so at once and the next begins; one that fails stops the method. Signals
     are passed on to the stage, which saves a checkpoint.
+
+    Args:
+        stages: experiments.
+        name: folder of the method under ``runs``.
+        runs: where runs are.
+        evaluate: settings of ``evaluate.py``, which scores the method in the end; None: it is not scored.
     """
-    passed = [item for item in overrides() if item.split("=")[0].lstrip("+~") not in ("experiment", "name")]
+    own = ("experiment", "name", "stages", "evaluate")
+    passed = [item for item in overrides() if re.split(r"[=.]", item.lstrip("+~"))[0] not in own]
     for i, stage in enumerate(stages, 1):
         print(f"[{i}/{len(stages)}] {stage}", flush=True)
         arguments = [f"experiment={stage}", f"name={name}/{stage}", *passed]
@@ -107,8 +117,12 @@ def run_stages(stages: Sequence[str], name: str, runs: Path) -> int:
             if code < 128:
                 print(f"{stage} failed (exit code {code}); the stages after it were not run", file=sys.stderr)
             return code
-    print(f"{name.split('/')[0]}: all stages are trained, in {runs / name}. Next: python evaluate.py")
-    return 0
+    print(f"{name.split('/')[0]}: all stages are trained, in {runs / name}", flush=True)
+    if evaluate is None:
+        return 0
+    settings = {"run": name, "paths.runs": runs, **evaluate}
+    arguments = [f"{key}={value}" for key, value in settings.items()]
+    return _run_process([sys.executable, "-m", "talkgen.cli", "evaluate", *arguments])
 
 
 def _run_process(command: Sequence[str]) -> int:
