@@ -1,0 +1,84 @@
+"""Flicker: how far neighbouring frames differ where the motion of the ground truth says they should not."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from talkgen.metrics.frame_pairs import FramePairs
+from talkgen.metrics.optical_flow import farneback, fetch, occluded
+
+
+def warping_error(
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    flow: NDArray[np.float32],
+    back: NDArray[np.float32],
+) -> float:
+    """Mean squared difference of the first frame and the second fetched along the flow (Lai et al. 2018).
+
+    Args:
+        first: (h, w, 3) in [0, 1].
+        second: the next frame.
+        flow: from the first to the second (h, w, 2) in pixels.
+        back: from the second to the first.
+
+    Returns:
+        Mean over the pixels that both frames show, and channels; NaN where there are none.
+    """
+    seen = ~occluded(flow, back)
+    if not seen.any():
+        return float("nan")
+    return float(np.mean((fetch(second, flow)[seen] - first[seen]) ** 2, dtype=np.float64))
+
+
+class WarpingError(FramePairs):
+    """Warping error of the generated frames along the flow of the true ones, × 1000.
+
+    Published values use the flow of FlowNet2; this is Farnebäck's, so that they do not compare.
+    """
+
+    higher_is_better = False
+    needs = frozenset({"truth"})
+    column = "warping error×1000[farneback]"
+
+    def pair_values(self, generated: Tensor, ground_truth: Tensor) -> Tensor:
+        """One value a pair."""
+        frames, truth = generated.numpy() / np.float32(255), ground_truth.numpy()
+        values = []
+        for t in range(len(frames) - 1):
+            flow, back = farneback(truth[t], truth[t + 1]), farneback(truth[t + 1], truth[t])
+            values.append(1000 * warping_error(frames[t], frames[t + 1], flow, back))
+        return torch.tensor(values, dtype=torch.float64)
+
+
+class TOF(FramePairs):
+    """tOF of TecoGAN (Chu et al. 2020): mean length of the difference of generated and true flow, in pixels.
+
+    Flow is Farnebäck's. As in its script, the middle of the frame counts alone: its sides cut to multiples of
+    32 that leave at least 16 pixels out. The script also leaves out two frames at both ends of a clip, which
+    are counted here.
+    """
+
+    higher_is_better = False
+    needs = frozenset({"truth"})
+    column = "tOF[farneback,px]"
+
+    def pair_values(self, generated: Tensor, ground_truth: Tensor) -> Tensor:
+        """One value a pair; NaN for frames below 48 pixels."""
+        middle = (middle_slice(generated.shape[1]), middle_slice(generated.shape[2]))
+        values = []
+        for t in range(len(generated) - 1):
+            flows = [farneback(v[t].numpy(), v[t + 1].numpy())[middle] for v in (generated, ground_truth)]
+            lengths = np.linalg.norm(flows[0] - flows[1], axis=-1)
+            values.append(float(lengths.mean()) if lengths.size else float("nan"))
+        return torch.tensor(values, dtype=torch.float64)
+
+
+def middle_slice(length: int) -> slice:
+    """The middle of a side: the longest multiple of 32 that leaves out at least 16 pixels."""
+    size = max(length - 16, 0) // 32 * 32
+    start = (length - size) // 2
+    return slice(start, start + size)
