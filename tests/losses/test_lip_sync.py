@@ -93,6 +93,16 @@ def test_windows_of_one_clip_are_shifted_audio() -> None:
     assert shifted_cosines(audio, face, audio[:, None])[2].all()
 
 
+def test_cosines_are_float32_under_autocast() -> None:
+    """Else many of them would be equal, and comparing them a draw."""
+    audio, face = unit(4, 8), unit(4, 8, seed=1)
+    same = SameClip.of(torch.zeros(4), 5 * torch.arange(4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = shifted_cosines(audio, face, audio[:, None], same)
+    for got, expected in zip(inside, shifted_cosines(audio, face, audio[:, None], same), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
 def test_near_windows_are_no_candidates() -> None:
     """Faces and audio of two near windows agree fully; as candidates they would cost log 2."""
     audio = face = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])

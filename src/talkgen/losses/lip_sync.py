@@ -150,9 +150,10 @@ class ShiftedInfoNCE(nn.Module):
 def cosines(
     audio: Float[Tensor, "b d"], face: Float[Tensor, "b d"], shifted: Float[Tensor, "b n d"]
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b n"]]:
-    """Cosines of the pairs that belong together, and of each face with its shifted audio."""
-    audio, face, shifted = audio.float(), face.float(), shifted.float()
-    return (audio * face).sum(1), torch.einsum("bd,bnd->bn", face, shifted)
+    """Cosines of the pairs that belong together, and of each face with its shifted audio, in float32."""
+    with torch.autocast(audio.device.type, enabled=False):
+        audio, face, shifted = audio.float(), face.float(), shifted.float()
+        return (audio * face).sum(1), torch.einsum("bd,bnd->bn", face, shifted)
 
 
 def shifted_cosines(
@@ -170,7 +171,8 @@ def shifted_cosines(
     counted = torch.ones_like(apart, dtype=torch.bool)
     if same_clip is None:
         return together, apart, counted
-    pairs = face.float() @ audio.float().T
+    with torch.autocast(audio.device.type, enabled=False):
+        pairs = face.float() @ audio.float().T
     return together, torch.cat([apart, pairs], dim=1), torch.cat([counted, same_clip.far], dim=1)
 
 
