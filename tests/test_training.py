@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from talkgen import training, weights
 from talkgen.cli import main
-from talkgen.configuration import RunFolder, differences, find_runs, unknown_keys
+from talkgen.configuration import RunFolder, differences, find_runs, options, unknown_keys
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_where_a_run_writes_or_how_it_reads_may_change(train):
 
 def test_without_an_experiment_the_choices_are_named(train, capsys):
     assert train() == 1
-    assert "experiment=swaptalk|swaptalk_vqgan|sync_expert" in capsys.readouterr().err
+    assert f"experiment={'|'.join(options('experiment'))}" in capsys.readouterr().err
 
 
 def test_a_missing_corpus_is_named_with_its_cure(train, capsys, tmp_path):
@@ -173,7 +173,7 @@ def test_help_answers_at_once(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     seconds, torch_loaded = result.stdout.split()[-2:]
-    assert "experiment: swaptalk, swaptalk_vqgan, sync_expert" in result.stdout
+    assert f"experiment: {', '.join(options('experiment'))}" in result.stdout
     assert float(seconds) < 1
     assert torch_loaded == "False"
 
