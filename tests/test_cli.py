@@ -29,6 +29,30 @@ def test_every_command_exists(name: str) -> None:
     assert callable(getattr(importlib.import_module(command.module), command.function))
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, f"{cli.SPIN_COUNT} None"),
+        ({"GOMP_SPINCOUNT": "77"}, "77 None"),
+        ({"OMP_WAIT_POLICY": "active"}, "None active"),
+    ],
+)
+def test_waiting_threads_are_told_to_sleep_before_torch_is_loaded(
+    given: dict[str, str], wanted: str, tmp_path: Path
+) -> None:
+    """Unless the user says what they do."""
+    (tmp_path / "torch.py").write_text(
+        "import os; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY')); os._exit(7)"
+    )
+    variables = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    result = subprocess.run(
+        [sys.executable, "-m", "talkgen.cli", "train", "experiment=sync_expert", "size=tiny", "data.root=s3://x"],
+        env={**variables, "PYTHONPATH": str(tmp_path), **given}, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 7, result.stderr
+    assert result.stdout.strip() == wanted
+
+
 def test_unknown_command_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["trian"]) == 2
     assert "no command 'trian'" in capsys.readouterr().err

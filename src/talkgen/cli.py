@@ -15,6 +15,12 @@ from dataclasses import dataclass
 from talkgen import __version__
 from talkgen.errors import TalkgenError, from_os_error
 
+# How often a thread of GNU OpenMP looks whether the others are done before it sleeps. Its own default is some
+# 10 ms: beside other programs a training step then takes ten times as long, since what spins keeps the core
+# from those it waits for. 3000 is some 0.1 ms, which keeps what two threads gain on a quiet machine
+# (docs/performance/threads.md).
+SPIN_COUNT = "3000"
+
 
 @dataclass(frozen=True)
 class Command:
@@ -27,7 +33,9 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "prepare": Command("talkgen.preparation", "main", "turn a corpus into a store: corpus=demo|folder|…"),
-    "train": Command("talkgen.training", "main", "train: experiment=swaptalk|swaptalk_vqgan|sync_expert"),
+    "train": Command(
+        "talkgen.training", "main", "train a method or one of its stages: experiment=swaptalk|…"
+    ),
     "evaluate": Command("talkgen.evaluation", "main", "score runs on held-out clips and write tables"),
     "generate": Command("talkgen.generation", "main", "source picture + target video + sound → video"),
     "weights": Command("talkgen.weights", "main", "list, get, import and verify pretrained files"),
@@ -98,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"talkgen: no command {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
     command = COMMANDS[name]
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT  # read when PyTorch is loaded, which a command does
     return run_command(getattr(importlib.import_module(command.module), command.function), rest)
 
 
