@@ -60,7 +60,7 @@ class LipSync(nn.Module):
         audio_dim: length of the speech features of a frame, such as 384 of Whisper; None hears the mel.
         dropout: of speech tokens, in training.
         grid: rows and columns of the learned positions (of half a map); other maps resample them.
-        temporal: attention over the frames of the window after each level; begins as nothing.
+        temporal: attention over the frames of the window at the lowest level; begins as nothing.
         pose: the UNet also sees f_T (the figure has no such arrow): how the head is held, once more.
         residual: T̂^B is T̃^B plus what the UNet gives, which begins as nothing.
 
@@ -104,8 +104,7 @@ class LipSync(nn.Module):
             self.merge.append(nn.Conv2d(before + channels, channels, 1))
             self.up.append(ReadingLevel(channels, channels, audio_width, blocks, heads))
             before = channels
-        through = [*widths, *reversed(widths[:-1])] if temporal else []
-        self.time = nn.ModuleList(TemporalAttention(channels, heads) for channels in through)
+        self.time = TemporalAttention(widths[-1], heads) if temporal else None
         self.norm = group_norm(width)
         self.conv_out = nn.Conv2d(width, dim, 3, padding=1)
         if residual:
@@ -139,23 +138,17 @@ class LipSync(nn.Module):
 
     def _transform(self, x: Tensor, tokens: Tensor, frames: int) -> Tensor:
         """The UNet; halving rounds up, and a map grows back to the size of its skip connection."""
-        time = iter(self.time)
-
-        def level(module: nn.Module, x: Tensor) -> Tensor:
-            assert isinstance(module, ReadingLevel)
-            x = module(x, module.remember(tokens))
-            attention = next(time, None)
-            return x if attention is None else attention(x, frames)
-
         skips = []
-        for i, module in enumerate(self.down):
-            x = level(module, x if i == 0 else F.avg_pool2d(x, 2, ceil_mode=True))
+        for i, level in enumerate(self.down):
+            x = level(x if i == 0 else F.avg_pool2d(x, 2, ceil_mode=True), level.remember(tokens))  # type: ignore[operator]
             skips.append(x)
         skips.pop()
-        for module, merge in zip(self.up, self.merge, strict=True):
+        if self.time is not None:
+            x = self.time(x, frames)
+        for level, merge in zip(self.up, self.merge, strict=True):
             skip = skips.pop()
-            x = F.interpolate(x, skip.shape[-2:], mode="nearest")
-            x = level(module, merge(torch.cat([x, skip], dim=1)))
+            x = merge(torch.cat([F.interpolate(x, skip.shape[-2:], mode="nearest"), skip], dim=1))
+            x = level(x, level.remember(tokens))  # type: ignore[operator]
         return self.conv_out(F.silu(self.norm(x)))
 
 
