@@ -103,6 +103,16 @@ def test_a_moved_method_finds_its_vqgan_and_strangers_are_refused(tiny_method: P
         load_swaptalk(moved)
 
 
+def test_a_model_that_hears_something_else_is_refused(tiny_method: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(tiny_method, tmp_path / "whisper")
+    sync = copied / "swaptalk_lip_sync" / "config.yaml"
+    config = OmegaConf.load(sync)
+    config.system.audio = "whisper"
+    OmegaConf.save(config, sync)
+    with pytest.raises(FileError, match="was trained on whisper"):
+        load_swaptalk(copied)
+
+
 @pytest.mark.parametrize("fps", [25, 30000 / 1001])
 def test_one_call_from_files_to_a_file(
     model: SwapTalk, files: Callable[..., dict[str, Path]], tmp_path: Path, fps: float

@@ -31,20 +31,24 @@ Space = Literal["latent", "rgb"]
 MEL_STEPS = 16  # of one frame's window
 
 
-class LatentCodec(Protocol):
-    """What is asked of a VQGAN here."""
+class LatentDecoder(Protocol):
+    """What is asked of a decoder."""
 
     factor: int
     dim: int
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents → pictures."""
+
+
+class LatentCodec(LatentDecoder, Protocol):
+    """What is asked of a VQGAN here."""
 
     def encode_codes(self, image: Tensor) -> Tensor:
         """Pictures (b, 3, h, w) in [-1, 1] → codes."""
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Codes → latents."""
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Latents → pictures."""
 
     def quantize(self, latent: Tensor) -> Any:
         """Latents → nearest codes."""
@@ -114,7 +118,7 @@ class SwapTalk:
         cascade: order and space.
         window: frames that the lip-sync module sees at a time, as in training.
         mel_convention: which sound a frame hears, as in training.
-        decoder: decodes in place of ``vqgan`` (a lighter one, distilled on the same latents).
+        decoder: decodes in place of ``vqgan``, such as a ``LightDecoder``.
         device: where the networks run.
         batch_frames: frames that go through a network at a time (whole windows); memory depends on it alone.
         bf16: compute in bfloat16 where the networks allow it.
@@ -131,7 +135,7 @@ class SwapTalk:
         cascade: Cascade | None = None,
         window: int = 5,
         mel_convention: PerFrameConvention = "official",
-        decoder: LatentCodec | None = None,
+        decoder: LatentDecoder | None = None,
         device: str = "cpu",
         batch_frames: int = 20,
         bf16: bool = False,

@@ -23,7 +23,7 @@ from talkgen.faces.crop import CROPS, CropSettings, crop_frame
 from talkgen.faces.detection import make_detector
 from talkgen.inference.cascade import Cascade, SwapTalk
 from talkgen.inference.changed_video import write_changed
-from talkgen.inference.runs import checkpoint_file, load_network, run_config
+from talkgen.inference.runs import checkpoint_file, load_network, load_trained, run_config
 from talkgen.inference.stages import SWAP_STAGE, SYNC_STAGE, VQGAN_STAGE
 from talkgen.inference.target_video import (
     TargetVideo,
@@ -55,7 +55,7 @@ def load_swaptalk(
         folder: of the method.
         cascade: order and space.
         checkpoint: ``"best"`` or ``"last"`` of each stage.
-        decoder: run of another VQGAN, whose decoder is used (trained on the same latents).
+        decoder: run of ``experiment=swaptalk_light_decoder`` on the same VQGAN, which decodes in its place.
         device, batch_frames, bf16: see ``SwapTalk``.
 
     Raises:
@@ -66,6 +66,12 @@ def load_swaptalk(
     vqgan, size = load_vqgan(_checkpoint(place, checkpoint))
     window: dict[str, Any] = {}
     if SYNC_STAGE in runs:
+        heard = OmegaConf.select(run_config(runs[SYNC_STAGE]), "system.audio", default="mel_per_frame")
+        if heard != "mel_per_frame":
+            raise FileError(
+                runs[SYNC_STAGE].path,
+                f"was trained on {heard}; only what hears mel spectrograms can be scored and used on files",
+            )
         settings = OmegaConf.select(run_config(runs[SYNC_STAGE]), "data.window")
         window = {
             "window": int(settings.get("frames", 5)),
@@ -78,7 +84,7 @@ def load_swaptalk(
         load_network(runs[SYNC_STAGE], "lip_sync", checkpoint) if SYNC_STAGE in runs else None,
         size=size,
         cascade=cascade,
-        decoder=None if decoder is None else load_vqgan(decoder).network,
+        decoder=None if decoder is None else load_trained(decoder, "decoder", "swaptalk_light_decoder"),
         device=device,
         batch_frames=batch_frames,
         bf16=bf16,
