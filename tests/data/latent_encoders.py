@@ -15,6 +15,7 @@ class LevelCodes:
     folder: Path
     key: str = "levels"
     size: int = 16
+    batch_size: int = 16
     fail_after: int | None = None  # frames, after which the process is killed, so to say
     batches: list[int] = field(default_factory=list)
 

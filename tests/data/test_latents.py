@@ -21,6 +21,7 @@ from talkgen.data.latents import LatentCache, latent_key, latents_folder
 from talkgen.data.store import Store
 from talkgen.data.windows import WindowSettings
 from talkgen.errors import FileError, TalkgenError
+from talkgen.systems.stream import StreamedData
 
 LENGTHS = [30, 41, 20, 55, 33]
 
@@ -36,7 +37,7 @@ def build(store: Store, encode: LevelCodes, **arguments: Any) -> LatentCache:
 
 def test_every_frame_of_every_clip_is_encoded_in_its_place(store: Store, tmp_path: Path) -> None:
     encode = LevelCodes(tmp_path)
-    cache = build(store, encode, batch_size=16)
+    cache = build(store, encode)
     assert encode.batches == [16] * 11 + [3]  # across the borders of clips
     assert cache.shape == (2, 3) and cache.size == 16
     for clip in store.clips:
@@ -67,14 +68,14 @@ def test_a_killed_build_goes_on_where_it_was(
     monkeypatch.setattr(latents_module, "_SAVE_SECONDS", -1.0)  # after each batch
     killed = LevelCodes(tmp_path, fail_after=64)
     with pytest.raises(KeyboardInterrupt):
-        build(store, killed, batch_size=16)
+        build(store, killed)
     folder = latents_folder(store, killed)
     with pytest.raises(FileError, match="no complete latents"):
         LatentCache.open(folder)
     rest = LevelCodes(tmp_path)
-    cache = build(store, rest, batch_size=16)
+    cache = build(store, rest)
     assert sum(rest.batches) == sum(LENGTHS) - 64
-    whole = build(store, LevelCodes(tmp_path / "whole"), batch_size=16)
+    whole = build(store, LevelCodes(tmp_path / "whole"))
     assert (folder / "codes.npy").read_bytes() == (whole.folder / "codes.npy").read_bytes()
     assert sorted(file.name for file in folder.iterdir()) == [".lock", "codes.npy", "latents.json"]
     np.testing.assert_array_equal(cache.codes(store.clips[4].id), whole.codes(store.clips[4].id))
@@ -236,3 +237,19 @@ def test_a_trainer_builds_the_cache_before_the_first_batch(store: Store, tmp_pat
     trainer.fit(model, datamodule=module)
     assert len(model.seen) == 3
     assert LatentCache.open(latents_folder(store, LevelCodes(tmp_path)))
+
+
+def test_a_run_does_not_go_on_with_other_codes(store: Store, tmp_path: Path) -> None:
+    def fit(encode: LevelCodes, resume: Path | None = None) -> lightning.Trainer:
+        module = LatentData(str(store._source.name(".")), lambda: encode, batch_size=4)  # type: ignore[attr-defined]
+        trainer = lightning.Trainer(
+            max_epochs=-1, max_steps=4 if resume else 2, accelerator="cpu", logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(Counter(), datamodule=StreamedData(module, 4), ckpt_path=resume, weights_only=True)
+        return trainer
+
+    fit(LevelCodes(tmp_path)).save_checkpoint(tmp_path / "last.ckpt")
+    assert fit(LevelCodes(tmp_path), tmp_path / "last.ckpt").global_step == 4
+    with pytest.raises(TalkgenError, match="its VQGAN or its corpus has changed"):
+        fit(LevelCodes(tmp_path, key="trained on"), tmp_path / "last.ckpt")

@@ -616,7 +616,9 @@ def test_odd_names_and_rates(tmp_path: Path) -> None:
     outcome = run(tmp_path / "raw", tmp_path / "ein Ort")
     assert [clip.id for clip in outcome.store.clips] == ["zwölf Uhr/a b\u2028c (1)"]
     assert outcome.store.clips[0].frames == 50
-    assert [(reject.clip.split(" at ")[0], reject.stage) for reject in outcome.rejects] == [("short", "length")]
+    assert [(reject.clip.split(" at ")[0], reject.stage) for reject in outcome.rejects] == [
+        ("short", "length")
+    ]
     assert check_store(outcome.store, progress=False).faults == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from talkgen.data import clip_preparation
 from talkgen.data import prepare as prepare_module
 from talkgen.data.clip_preparation import ClipPreparer, PrepareSettings
 from talkgen.data.datamodule import TalkingFaceData
+from talkgen.data.latent_data import LatentData
 from talkgen.data.store import Store
-from talkgen.data.windows import WindowSettings
-from talkgen.errors import TalkgenError
+from talkgen.data.windows import WindowSettings, resize_frames
+from talkgen.errors import FileError, TalkgenError
 from talkgen.faces.alignment import ARCFACE_TEMPLATE
 from talkgen.faces.detection import Face
 from talkgen.inference.vqgan import load_frame_codes, load_vqgan
@@ -154,6 +156,41 @@ def test_a_store_keeps_to_one_vqgan(films: Path, tmp_path: Path) -> None:
     (tmp_path / "other/checkpoints/last.ckpt").replace(tmp_path / "runs/vqgan/checkpoints/last.ckpt")
     with pytest.raises(TalkgenError, match=r"networks_sha256\.codes"):
         prepare_codes(films, tmp_path / "out", tmp_path / "runs/vqgan")
+
+
+def test_a_cache_is_made_by_the_vqgan_of_a_run(tmp_path: Path, tiny_store: Path) -> None:
+    vqgan = vqgan_run(tmp_path / "run", 0)
+    encode = partial(load_frame_codes, str(tmp_path / "run"), device="cpu")
+    data = LatentData(str(tiny_store), encode, batch_size=2)
+    data.prepare_data()
+    assert data.latents.folder.parent == tmp_path / "run/latents"
+    assert (data.latents.size, data.latents.shape) == (SIZE, (8, 8))
+    clip = data.store.clips[1]
+    images = torch.from_numpy(resize_frames(data.store.frames(clip), SIZE)).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        expected = vqgan.encode_codes(images).numpy()
+    # other batches round sums differently, and now and then another code is as near
+    assert (data.latents.codes(clip.id) == expected).mean() > 0.99
+    batch = next(iter(data.train_dataloader()))
+    assert vqgan.decode_codes(batch["codes"].flatten(0, 1)).shape == (10, 3, SIZE, SIZE)
+
+    # a run that was trained on needs new codes
+    content = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    torch.save({**content, "more": 1}, tmp_path / "run/checkpoints/last.ckpt")
+    with pytest.raises(FileError, match="no complete latents"):
+        LatentData(str(tiny_store), encode, batch_size=2).train_dataloader()
+
+
+def test_half_precision_gives_other_codes_and_another_key(tmp_path: Path) -> None:
+    vqgan_run(tmp_path / "run", 0)
+    full = load_frame_codes(tmp_path / "run", device="cpu")
+    half = load_frame_codes(tmp_path / "run", device="cpu", precision="bf16-mixed")
+    assert full.key == full.sha256 != half.key and half.sha256 == full.sha256
+    frames = np.random.default_rng(0).integers(0, 255, (4, SIZE, SIZE, 3), np.uint8)
+    agreement = (full(frames) == half(frames)).mean()
+    assert 0.5 < agreement < 1
+    with pytest.raises(TalkgenError, match="32-true or bf16-mixed"):
+        load_frame_codes(tmp_path / "run", precision="16")  # type: ignore[arg-type]
 
 
 def test_half_a_request_is_refused(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class LatentData(TalkingFaceData):
             landmarks and warps belong; None: of the pictures that the VQGAN was trained on.
         identify: opens a recogniser for the directions of the clips; None: those that are there.
         latents_folder: where the codes lie; None: `latents/<key>` in the VQGAN's run.
-        encode_batch: frames that are encoded at once.
+        encode_batch: frames that are encoded at once; None: what suits the encoder.
         batch_size, workers, seed, val_batches, max_bad_fraction, drop_last, cache, cache_gigabytes,
         windows_per_clip: see `TalkingFaceData`.
     """
@@ -94,7 +94,7 @@ class LatentData(TalkingFaceData):
         drop_last: bool = False,
         identify: Callable[[], IdentityEncoder] | None = None,
         latents_folder: str | None = None,
-        encode_batch: int = 32,
+        encode_batch: int | None = None,
         cache: str | None = None,
         cache_gigabytes: float = CACHE_BYTES / 2**30,
         windows_per_clip: int = 1,
@@ -136,6 +136,22 @@ class LatentData(TalkingFaceData):
         """Open store and codes, so that a wrong path is an error at once."""
         super().setup(stage)
         log.info("codes: %s, %d×%d a frame", self.latents.folder, *self.latents.shape)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which codes a run was trained on."""
+        return {"latents": self.latents.key}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on with other codes, which would mean something else to a network.
+
+        Raises:
+            TalkgenError: the VQGAN or the corpus has changed since the checkpoint.
+        """
+        if state_dict["latents"] != self.latents.key:
+            raise TalkgenError(
+                f"the codes in {self.latents.folder} are not those that the run was trained on: its VQGAN or "
+                "its corpus has changed since. Delete the run, or give the new one another name (name=…)"
+            )
 
     def dataset(self, split: str, limit: int | None = None) -> ClipWindows:
         """The windows of a split, at most `limit`; those of `train` are jittered."""

@@ -62,6 +62,11 @@ class LatentEncoder(Protocol):
         """Of the network's run; caches lie in it."""
         ...
 
+    @property
+    def batch_size(self) -> int:
+        """Frames that are best encoded at once."""
+        ...
+
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """A batch of crops, uint8 `(n, s, s, 3)`, RGB, any size → uint16 `(n, h, w)`."""
         ...
@@ -152,7 +157,7 @@ class LatentCache:
         store: Store,
         encode: LatentEncoder,
         identify: IdentityEncoder | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         readers: int = 2,
         progress: bool = True,
     ) -> LatentCache:
@@ -165,7 +170,7 @@ class LatentCache:
             store: the clips.
             encode: frames → codes.
             identify: frames → identity directions; None computes none, and keeps those that are there.
-            batch_size: frames that are encoded at once.
+            batch_size: frames that are encoded at once; None: what suits the encoder.
             readers: threads that decode pictures meanwhile.
             progress: show a bar.
 
@@ -177,7 +182,7 @@ class LatentCache:
         key = latent_key(store, encode)
         with _only_one(folder):
             if not (folder / "latents.json").is_file():
-                _write_codes(folder, key, store, encode, batch_size, readers, progress)
+                _write_codes(folder, key, store, encode, batch_size or encode.batch_size, readers, progress)
             cache = cls.open(folder)
             cache.need(key)
             if identify is not None and _recogniser(folder) != identify.sha256:

@@ -265,7 +265,7 @@ class SwapData(LatentData):
         drop_last: bool = False,
         identify: Callable[[], IdentityEncoder] | None = None,
         latents_folder: str | None = None,
-        encode_batch: int = 32,
+        encode_batch: int | None = None,
         cache: str | None = None,
         cache_gigabytes: float = CACHE_BYTES / 2**30,
     ) -> None:

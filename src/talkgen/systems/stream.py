@@ -131,6 +131,14 @@ class StreamedData(LightningDataModule):
         self.data.trainer = self.trainer
         self.data.setup(stage)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the data want to be recognised by."""
+        return self.data.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the data say whether they are those of the checkpoint."""
+        self.data.load_state_dict(state_dict)
+
     def train_dataloader(self) -> TrainingStream:
         """The whole run."""
         return TrainingStream(self.data.train_dataloader(), self.batches, self.one_batch)
