@@ -154,6 +154,25 @@ def test_groups_reach_the_training_batches_and_no_others(root: str) -> None:
     assert next(iter(data.test_dataloader()))["frame"].tolist()[:3] == [0, 5, 10]
 
 
+def test_an_epoch_of_groups_goes_on_where_it_was_left(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    def loader(group: int) -> WindowLoader:
+        return TalkingFaceData(
+            root, batch_size=4, workers=0, seed=9, windows_per_clip=group
+        ).train_dataloader()
+
+    whole = [keys(batch) for batch in loader(2)]
+    stopped = loader(2)
+    iterator = iter(stopped)
+    assert [keys(next(iterator)) for _ in range(3)] == whole[:3]
+    resumed = loader(2)
+    resumed.load_state_dict(stopped.state_dict())
+    assert [keys(batch) for batch in resumed] == whole[3:]
+    other = loader(4)
+    other.load_state_dict(stopped.state_dict())
+    assert "because group changed" in caplog.text
+    assert len(list(other)) == len(other)
+
+
 @pytest.mark.parametrize("limit", [None, 5])
 def test_clip_numbers_are_those_of_the_samples(root: str, limit: int | None) -> None:
     dataset = TalkingFaceData(root).dataset("train", limit)

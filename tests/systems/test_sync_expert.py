@@ -111,6 +111,17 @@ def test_windows_of_the_clip_are_what_it_is_scored_with():
     assert logged["val/accuracy"] == pytest.approx(sum(right) / len(right))
 
 
+def test_validation_in_mixed_precision():
+    system = make_system(ShiftedInfoNCE(), final_relu=False).eval()
+    logged: dict[str, torch.Tensor] = {}
+    system.log = lambda name, value, **_: logged.update({name: value})
+    system.log_dict = lambda values, **_: logged.update(values)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        system.validation_step(windows_of_clips(8, 0), 0)
+        system.on_validation_epoch_end()
+    assert all(value.dtype == torch.float32 for value in logged.values())
+
+
 def test_batches_without_sound_of_other_moments_are_refused():
     system = make_system(ShiftedInfoNCE(), final_relu=False)
     batch = make_batch(4, 0)
