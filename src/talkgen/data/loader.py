@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from talkgen.data.dataset import ClipWindows, collate
@@ -21,6 +22,7 @@ from talkgen.errors import TalkgenError
 log = logging.getLogger(__name__)
 
 _TOLERATED = 10  # bad samples that never stop a run, however few were drawn
+_AGREE_EVERY = 50  # batches after which the processes of a run add up their bad samples
 _NAMED = 20  # bad samples that are named in the log; the others are only counted
 
 
@@ -47,7 +49,9 @@ class WindowLoader:
     those that workers have prepared ahead.
 
     A sample that cannot be read is replaced by the dataset; here it is counted and named in the log, and
-    when more than `max_bad_fraction` of the samples were bad the run stops with an error.
+    when more than `max_bad_fraction` of the samples were bad the run stops with an error. Processes that
+    train together add up what they counted now and then and stop at the same batch: one that raised alone
+    would leave the others waiting for its gradients.
 
     Args:
         dataset: where samples come from.
@@ -82,6 +86,7 @@ class WindowLoader:
         self.as_float = as_float
         self.bad_samples = 0
         self.drawn_samples = 0
+        self._last_fault = ""
         self._epoch = -1  # of the position below
         self._batches = 0  # handed out in that epoch
         self._keys = _Keys()
@@ -112,7 +117,13 @@ class WindowLoader:
         for batch in self._loader:
             self._count(batch["clip"], batch.pop("faults"))
             self._batches += 1
+            self._refuse_too_many()
             yield to_model_range(batch) if self.as_float else batch
+
+    @property
+    def batch_sampler(self) -> None:
+        """None: `sampler` gives whole batches. Lightning asks, to see whether PyTorch shuffles."""
+        return None
 
     @property
     def _iterator(self) -> Any:
@@ -159,11 +170,22 @@ class WindowLoader:
             self.bad_samples += 1
             if self.bad_samples <= _NAMED:
                 log.warning("a bad sample was replaced: %s", fault)
-        limit = max(_TOLERATED, self.max_bad_fraction * self.drawn_samples)
-        if self.bad_samples > limit:
-            last = faults[-1] if faults else "see the log"
+            self._last_fault = fault
+
+    def _refuse_too_many(self) -> None:
+        """Stop the run where too many of its samples were bad, on every process after the same batch."""
+        counted = (self.bad_samples, self.drawn_samples, self._last_fault)
+        processes = [counted]
+        if self.sampler.world > 1 and dist.is_available() and dist.is_initialized():
+            if self._batches % _AGREE_EVERY and self._batches < len(self):
+                return
+            processes = [counted] * self.sampler.world
+            dist.all_gather_object(processes, counted)
+        bad, drawn = (sum(counts) for counts in list(zip(*processes, strict=True))[:2])
+        if bad > max(_TOLERATED, self.max_bad_fraction * drawn):
+            last = next((fault for _, _, fault in processes if fault), "see the log")
             raise TalkgenError(
-                f"{self.bad_samples} of {self.drawn_samples} samples could not be read, more than "
+                f"{bad} of {drawn} samples could not be read, more than "
                 f"max_bad_fraction={self.max_bad_fraction} allows; the last: {last}. "
                 "`talkgen prepare --check` lists every damaged file"
             )
