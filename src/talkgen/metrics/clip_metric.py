@@ -12,10 +12,9 @@ from torchmetrics import Metric
 from talkgen.metrics.footage import Footage
 
 
-class ClipStatistic(Metric):
-    """One number a clip, from what is kept of each of its frames; then the mean over clips.
-
-    A subclass gives ``column``, :meth:`frame_rows` and :meth:`statistic`.
+class PerClip(Metric):
+    """One number a clip, from what is kept of each of its frames; then the mean over clips, so that a long
+    clip counts as much as a short one. A subclass gives ``column`` and :meth:`statistic`.
 
     Attributes:
         column: name with the variant id in brackets.
@@ -38,19 +37,13 @@ class ClipStatistic(Metric):
         self.add_state("clips", default=[], dist_reduce_fx="cat")
 
     @abstractmethod
-    def frame_rows(self, footage: Footage) -> Tensor:
-        """What is kept of each frame, float (t, k)."""
-
-    @abstractmethod
     def statistic(self, rows: Tensor) -> float:
-        """The number of a clip from the rows (t, k) of its frames in order, float64; NaN if undefined."""
+        """The number of a clip from the float64 rows of its frames in order; NaN if undefined."""
 
-    def update(self, footage: Footage) -> None:
-        """Add a piece of a clip; one that lacks what the metric needs is left out."""
-        if all(footage.has(need) for need in self.needs):
-            rows = self.frame_rows(footage).double().cpu()
-            self.rows.append(rows)
-            self.clips.append(torch.full((len(rows),), footage.clip))
+    def record(self, clip: int, rows: Tensor) -> None:
+        """Keep a row (t,) or (t, k) a frame of a clip."""
+        self.rows.append(rows.double().cpu())
+        self.clips.append(torch.full((len(rows),), clip))
 
     def per_clip(self) -> dict[int, float]:
         """Clip number → its number."""
@@ -65,45 +58,25 @@ class ClipStatistic(Metric):
         return torch.tensor(list(self.per_clip().values()), dtype=torch.float64).nanmean()
 
 
-class ClipMean(Metric):
-    """Mean over frames within a clip, then mean over clips: a long clip counts as much as a short one.
+class ClipStatistic(PerClip):
+    """A :class:`PerClip` over footage; a subclass gives ``column``, :meth:`frame_rows` and ``statistic``."""
 
-    Attributes:
-        column: name with the variant id in brackets.
-        digits: shown after the point.
-        has_interval: whether an interval over clips means anything.
-        needs: what must have been computed for it (``"landmarks"``, ``"mouth"``).
-    """
+    @abstractmethod
+    def frame_rows(self, footage: Footage) -> Tensor:
+        """What is kept of each frame, float (t, k)."""
 
-    full_state_update = False
-    needs: frozenset[str] = frozenset()
-    digits: ClassVar[int] = 3
-    has_interval: ClassVar[bool] = True
-    column: str
-    values: list[Tensor]
-    clips: list[Tensor]
+    def update(self, footage: Footage) -> None:
+        """Add a piece of a clip; one that lacks what the metric needs is left out."""
+        if all(footage.has(need) for need in self.needs):
+            self.record(footage.clip, self.frame_rows(footage))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("values", default=[], dist_reduce_fx="cat")
-        self.add_state("clips", default=[], dist_reduce_fx="cat")
 
-    def record(self, clip: int, values: Tensor) -> None:
-        """Keep one float a frame (t,) of a clip, NaN where it is undefined."""
-        self.values.append(values.double().cpu())
-        self.clips.append(torch.full((len(values),), clip))
+class ClipMean(PerClip):
+    """Mean over the frames of a clip of one float a frame (t,), NaN where it is undefined."""
 
-    def per_clip(self) -> dict[int, float]:
-        """Clip number → mean over its frames that are defined; a clip without any is NaN."""
-        if not len(self.values):
-            return {}
-        # After a synchronisation over processes the states are tensors instead of lists.
-        values, clips = (torch.cat(list(s)) if isinstance(s, list) else s for s in (self.values, self.clips))
-        return {int(clip): float(values[clips == clip].nanmean()) for clip in clips.unique()}
-
-    def compute(self) -> Tensor:
-        """Mean over the clips that have a value; NaN when none has."""
-        return torch.tensor(list(self.per_clip().values()), dtype=torch.float64).nanmean()
+    def statistic(self, rows: Tensor) -> float:
+        """Mean over the frames that are defined; a clip without any is NaN."""
+        return float(rows.nanmean())
 
 
 class ClipMetric(ClipMean):
