@@ -97,5 +97,6 @@ def test_numbers_move_but_are_not_saved():
     schedule = linear_schedule()
     assert schedule.state_dict() == {}
     assert {buffer.dtype for buffer in schedule.buffers()} == {torch.float32}
+    assert schedule.half().sigma.dtype == torch.float32
     assert schedule.to("meta").alpha.device.type == "meta"
     np.testing.assert_allclose(linear_betas()[[0, -1]], [1e-4, 2e-2])

@@ -7,7 +7,7 @@ Probabilistic Models", eq. 4). Timesteps are integers 0 … T − 1; −1 stands
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,6 +88,10 @@ class NoiseSchedule(nn.Module):
         }
         for name, values in buffers.items():
             self.register_buffer(name, torch.from_numpy(values).float(), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NoiseSchedule:
+        """Follow to another device, but stay in single precision, which ᾱ_t needs."""
+        return super()._apply(lambda values: values.to(fn(values).device), recurse)
 
     def alpha_bar(self, timestep: int) -> float:
         """ᾱ_t in double precision; 1 at −1."""

@@ -302,12 +302,12 @@ class Diff2LipSystem(LightningModule):
             self.log(f"val/{name}", value, prog_bar=name == "noise", batch_size=size, sync_dist=True)
 
     def _sampled(self, windows: Windows, generator: torch.Generator) -> dict[str, Tensor]:
-        noise = self.noise(windows, generator)
+        noises = self.noise(windows, generator), self.noise(windows, generator)
         heard = windows.in_windows(windows.heard)
         other = heard.roll(max(1, len(heard) // 2), 0).flatten(0, 1)
         target, reference = windows.target, windows.reference
-        made = self._inpaint(target, reference, windows.heard, noise)
-        made_other = self._inpaint(target, reference, other, noise)
+        made = self._inpaint(target, reference, windows.heard, *noises)
+        made_other = self._inpaint(target, reference, other, *noises)
         top = int((self.mask[0, 0, :, 0] == 0).sum())
         values = {
             f"psnr_mask{suffix}": psnr(_to_bytes(x[:, :3, top:]), _to_bytes(target[:, :, top:]))
@@ -334,10 +334,13 @@ class Diff2LipSystem(LightningModule):
         seen = video if self.sync.view is None else self.sync.view(video, landmarks)
         return expert.embed_face(syncnet_input(seen, self.sync.channel_order))
 
-    def _inpaint(self, target: Tensor, reference: Tensor, heard: Tensor, noise: Tensor) -> Tensor:
+    def _inpaint(
+        self, target: Tensor, reference: Tensor, heard: Tensor, noise: Tensor, cover: Tensor
+    ) -> Tensor:
         return inpaint(
-            self.unet, self.loss.diffusion, self.sampler, target, reference, heard, self.mask, noise
-        )
+            self.unet, self.loss.diffusion, self.sampler, target, reference, heard, self.mask, noise,
+            cover=cover,
+        )  # fmt: skip
 
     @torch.no_grad()
     def sample(self, video: Tensor, reference: Tensor, heard: Tensor) -> Tensor:
@@ -345,9 +348,9 @@ class Diff2LipSystem(LightningModule):
         hears ``(t, 1, 80, 16)`` → generated, for the sample videos. The noise is always the same.
         """
         generator = torch.Generator(self.device).manual_seed(0)
-        noise = torch.randn(1, *video.shape[1:], generator=generator, device=self.device)
+        noise, cover = torch.randn(2, 1, *video.shape[1:], generator=generator, device=self.device)
         references = reference.flatten(0, 1).expand(len(video), -1, -1, -1)
-        return self._inpaint(video, references, heard, noise)
+        return self._inpaint(video, references, heard, noise, cover)
 
     # The rest ---------------------------------------------------------------------------------------------
 

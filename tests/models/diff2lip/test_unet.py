@@ -210,6 +210,15 @@ def test_half_precision_under_autocast():
     assert (output.float() - expected).norm() < 0.05 * expected.norm()
 
 
+def test_half_precision_weights_take_pictures_as_they_are():
+    unet, given = tiny(), inputs()
+    with torch.no_grad():
+        expected = unet(**given)
+        output = unet.bfloat16()(**given)
+    assert output.dtype == torch.bfloat16
+    assert (output.float() - expected).norm() < 0.05 * expected.norm()
+
+
 @pytest.mark.parametrize(("size", "multipliers"), [(64, (1, 2, 3, 4)), (256, (1, 1, 2, 3, 4, 4))])
 def test_other_sizes_follow_guided_diffusion(size, multipliers):
     with torch.device("meta"):

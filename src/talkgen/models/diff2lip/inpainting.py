@@ -70,6 +70,7 @@ def inpaint(
     mask: Float[Tensor, "#b 1 h w"],
     noise: Float[Tensor, "#b 3 h w"],
     generator: torch.Generator | None = None,
+    cover: Float[Tensor, "#b 3 h w"] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
     """Frames whose masked part says what is heard; the rest is the target's to the bit.
 
@@ -81,12 +82,22 @@ def inpaint(
         reference: other frames of the same people.
         mel: the mel window of each frame.
         mask: 1 where pictures are generated.
-        noise: standard normal: where sampling starts, and what hides the target. One map for all frames of a
-            video keeps them from flickering, as published.
+        noise: standard normal: where sampling starts. One map for all frames of a video keeps them from
+            flickering, as published.
         generator: of the noise that stochastic samplers add.
+        cover: noise that hides the target. None: the same ``noise``, as the published script does; in
+            training it was another.
     """
     noise = noise.expand_as(target)
     timesteps = sampler.timesteps(diffusion.schedule)
-    denoise = denoiser(unet, diffusion, timesteps, hide(target, mask, noise), mask, reference, mel)
+    denoise = denoiser(
+        unet,
+        diffusion,
+        timesteps,
+        hide(target, mask, noise if cover is None else cover),
+        mask,
+        reference,
+        mel,
+    )
     generated = sampler.sample(diffusion.schedule, denoise, noise, generator)
     return torch.lerp(target, generated.to(target.dtype), mask)

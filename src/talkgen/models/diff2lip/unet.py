@@ -132,14 +132,18 @@ class Diff2LipUNet(nn.Module):
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.out = nn.Sequential(group_norm(width), nn.SiLU(), last)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights; pictures of another precision are converted on their way in."""
+        return next(self.parameters()).dtype
+
     def embed_time(self, timestep: Shaped[Tensor, " b"]) -> Float[Tensor, "b e"]:
         """e_t of integer timesteps."""
-        embedding = sinusoidal_embedding(timestep, self.channels)
-        return self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
+        return self.time_embed(sinusoidal_embedding(timestep, self.channels).to(self.dtype))
 
     def embed_audio(self, mel: Float[Tensor, "b 1 bins 16"]) -> Float[Tensor, "b e"]:
         """e_a of the mel windows of frames."""
-        return self.audio_encoder_to_style(self.audio_encoder(mel))
+        return self.audio_encoder_to_style(self.audio_encoder(mel.to(self.dtype)))
 
     def denoise(
         self,
@@ -150,7 +154,7 @@ class Diff2LipUNet(nn.Module):
         reference: Float[Tensor, "b c h w"],
     ) -> Float[Tensor, "b c2 h w"]:
         """The output for e_t + e_a; see ``forward``."""
-        x = torch.cat([torch.lerp(masked, noisy, mask), masked, reference], dim=1)
+        x = torch.cat([torch.lerp(masked, noisy, mask), masked, reference], dim=1).to(self.dtype)
         kept = []
         for block in self.input_blocks:
             x = self._run(block, x, embedding)
