@@ -52,7 +52,9 @@ class LipVideos(Callback):
         done = batch_idx + 1
         if trainer.is_global_zero and (done % self.every == 0 or done == trainer.num_training_batches):
             data = trainer.datamodule.data  # type: ignore[attr-defined]
-            clips = choose_clips(data.clips("val"), self.clips)
+            held_out = data.clips("val")
+            # a swapped clip has the sound of its original, which would be no other sound
+            clips = choose_clips([clip for clip in held_out if clip.swap_of is None] or held_out, self.clips)
             with evaluated(trainer, pl_module):
                 for clip, other in zip(clips, [*clips[1:], *clips[:1]], strict=True):
                     file = self.folder / f"step-{done:07d}-{clip.id.replace('/', '_')}.mp4"
