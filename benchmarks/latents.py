@@ -40,14 +40,13 @@ from talkgen.models.vqgan.vqgan import VQGAN
 
 REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "latents.md"
 STORED = {"demo": 128, "paper": 320}  # pixels
-REPEATS = {"demo": 3, "paper": 1}
+REPEATS = {"demo": 4, "paper": 1}
 BATCH = {"demo": 8, "paper": 1}
 CLIPS, FRAMES = 6, 40
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Least processor time of a call, after one to warm up."""
-    call()
+    """Least processor time of some calls; the first, which may warm something up, counts where it is alone."""
     times = []
     for _ in range(repeats):
         begin = time.process_time()
@@ -113,7 +112,7 @@ def config(experiment: str, size: str) -> Any:
 def building(encode: Encoder, store: Store, scratch: Path, size: str) -> list[tuple[str, float]]:
     """Frames of the cache that a second of one core gives, by setting."""
     rows: list[tuple[str, float]] = []
-    many = 4 if size == "paper" else 16
+    many = 2 if size == "paper" else 16
     settings = [
         ("frame by frame, PyTorch's default memory format", 1, False, torch.contiguous_format),
         (f"{many} at once", many, False, torch.contiguous_format),
@@ -124,7 +123,7 @@ def building(encode: Encoder, store: Store, scratch: Path, size: str) -> list[tu
         settings.append(("64 at once, channels last", 64, False, torch.channels_last))
     pictures = torch.from_numpy(resize_frames(store.frames_at(store.clips[0], [0] * 64), encode.size))
     images = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
-    reading = seconds(lambda: resize_frames(store.frames(store.clips[0]), encode.size), 1) / FRAMES
+    reading = seconds(lambda: resize_frames(store.frames(store.clips[0]), encode.size), 2) / FRAMES
     for name, batch, half, layout in settings:
         encode.network.to(memory_format=layout)
         other = Encoder(encode.network, encode.size, scratch, batch, half, layout)
@@ -207,9 +206,9 @@ def stages(size: str, store: Store, latents: LatentCache, encode: Encoder) -> li
     for row in rows:
         pictures = ClipWindows(store, store.clips, row.pop("pictures"))
         fast = row.pop("cached")
-        row["with"] = seconds(partial(draw, fast), 5 * repeats) / batch
+        row["with"] = seconds(partial(draw, fast), 20) / batch
         row["without"] = seconds(partial(encoded, pictures), repeats) / batch
-        row["step"] = seconds(row["step"], repeats) / batch
+        row["step"] = seconds(row["step"], repeats + 1) / batch
     return rows
 
 

@@ -191,5 +191,41 @@ def test_a_batch_is_as_documented(root: Path, tmp_path: Path) -> None:
     assert [b["target_codes"].sum() for b in resumed] == whole[2:]
 
 
+def test_a_swappers_triplets_stand_beside_a_corpus(root: Path, tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "swaps") as writer:
+        for number, (name, who, swap_of) in enumerate(
+            [("s", "sam", None), ("t", "tom", None), ("r", "sam", "t")]
+        ):
+            arrays = {
+                "identity_warp": np.zeros((4, 2, 3), np.float32),
+                "landmarks": np.zeros((4, 68, 2), np.float32),
+            }
+            clip = Clip(name, "triplets", "train", who, 4, 25.0, SIZE, swap_of=swap_of)
+            writer.add(clip, np.full((4, SIZE, SIZE, 3), 20 * number, np.uint8), arrays)
+    also = str(tmp_path / "swaps")
+    module = SwapData(
+        str(root / "store"),
+        lambda: LevelCodes(tmp_path, size=SIZE),
+        SwapShares(1, 1, 0, 0),
+        batch_size=8,
+        also=[also],
+    )
+    module.prepare_data()
+    assert len(list((tmp_path / "latents").iterdir())) == 2
+    names = module.identities
+    assert names == ["anna", "ben", "cleo", "dora", "emil", "fay", f"{also}:sam", f"{also}:tom"]
+    assert len(module.dataset("train")) == 5 * FRAMES + 2 * 4
+    drawn = [sample for epoch in range(5) for sample in samples(module.dataset("train"), 1 + epoch)]
+    taught = {
+        (sample["clip"], sample["source_clip"], names[sample["identity"]])
+        for sample in drawn
+        if sample["clip"] in "srt" and sample["kind"] == 1
+    }
+    assert taught == {("t", "s", f"{also}:sam")}
+    assert {sample["clip"] for sample in samples(module.dataset("val"))} == {"dora1"}
+    with pytest.raises(TalkgenError, match="several stores"):
+        SwapData("a", lambda: LevelCodes(tmp_path), also=["b"], latents_folder="c")
+
+
 def test_without_a_recogniser_directions_are_zero(root: Path) -> None:
     assert not pairs(root)[0, 0]["source_identity"].any()

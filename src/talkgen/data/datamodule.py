@@ -40,10 +40,10 @@ class TalkingFaceData(lightning.LightningDataModule):
         ram_megabytes: decoded clips are kept in memory up to this size, in each worker of each loader.
         cache: folder for blocks of a remote store.
         cache_gigabytes: its greatest size.
-        also: further stores, whose training windows are mixed with those of `root` (pictures beside videos,
-            for a VQGAN). Each gives one window for every `window.stride` frames of a clip, so that a stride
-            of 25 counts a picture as a second of video. Needs `window.size`. Validation and test are of
-            `root` alone.
+        also: further stores, whose training windows are mixed with those of `root` (pictures beside videos
+            for a VQGAN, triplets beside videos for a face swap). Each gives one window for every
+            `window.stride` frames of a clip, so that a stride of 25 counts a picture as a second of video.
+            Pictures need `window.size`. Validation and test are of `root` alone.
         windows_per_clip: so many windows of one clip stand together in a training batch, as negatives of
             each other; divides `batch_size`. 1: the windows of a batch are drawn one by one.
 
@@ -73,7 +73,7 @@ class TalkingFaceData(lightning.LightningDataModule):
             raise TalkgenError(
                 f"data.batch_size={batch_size} is no multiple of data.windows_per_clip={windows_per_clip}"
             )
-        if also and (window is None or window.size is None):
+        if also and (window is None or (window.size is None and window.pictures)):
             raise TalkgenError("stores of several sizes can only be mixed at one: give data.window.size")
         super().__init__()
         self.root = root
@@ -89,28 +89,27 @@ class TalkingFaceData(lightning.LightningDataModule):
         self.cache = cache
         self.cache_gigabytes = cache_gigabytes
         self.windows_per_clip = windows_per_clip
-        self._store: Store | None = None
+
+    @cached_property
+    def stores(self) -> list[Store]:
+        """The store, then the further ones; opened when they are first asked for.
+
+        Raises:
+            FileError: there is no complete store at one of the roots.
+        """
+        size = int(self.cache_gigabytes * 2**30)
+        return [Store.open(root, self.cache, size) for root in (self.root, *self.also)]
 
     @property
     def store(self) -> Store:
-        """The store; opened when it is first asked for.
-
-        Raises:
-            FileError: there is no complete store at `root`.
-        """
-        if self._store is None:
-            self._store = Store.open(self.root, self.cache, int(self.cache_gigabytes * 2**30))
-        return self._store
+        """The store at `root`."""
+        return self.stores[0]
 
     @property
     def identities(self) -> list[str]:
         """Names of all identities of the store, sorted; then of the further ones, as "root:name"."""
-        further = zip(self.also, self._further, strict=True)
+        further = zip(self.also, self.stores[1:], strict=True)
         return _names(self.store) + [f"{root}:{name}" for root, store in further for name in _names(store)]
-
-    @cached_property
-    def _further(self) -> list[Store]:
-        return [Store.open(root, self.cache, int(self.cache_gigabytes * 2**30)) for root in self.also]
 
     def clips(self, split: str) -> list[Clip]:
         """Clips of a split, in the order of the manifest."""
@@ -138,28 +137,26 @@ class TalkingFaceData(lightning.LightningDataModule):
 
     def dataset(self, split: str, limit: int | None = None) -> ClipWindows:
         """The windows of a split, at most `limit`; those of `train` are jittered."""
-        main = self._windows(self.store, split, self.identities, limit)
         if split != "train" or not self.also:
-            return main
-        parts = [main]
-        for number, store in enumerate(self._further):
-            before = len(_names(self.store)) + sum(len(_names(other)) for other in self._further[:number])
+            return self._windows(0, split, self.identities, limit)
+        parts, before = [], 0
+        for number, store in enumerate(self.stores):
             # a place in the list is what a batch says, so that only the names from here on matter
-            parts.append(self._windows(store, split, [""] * before + _names(store)))
+            parts.append(self._windows(number, split, [""] * before + _names(store), limit))
+            before += len(_names(store))
         return MixedWindows(parts)
 
-    def _windows(
-        self, store: Store, split: str, identities: Sequence[str], limit: int | None = None
-    ) -> ClipWindows:
+    def _windows(self, number: int, split: str, identities: Sequence[str], limit: int | None) -> ClipWindows:
+        """The windows of a split of one of the stores."""
         return ClipWindows(
-            store,
-            [clip for clip in store.clips if clip.split == split],
+            self.stores[number],
+            [clip for clip in self.stores[number].clips if clip.split == split],
             self.window,
             self.seed,
             identities,
             jitter=split == "train",
             limit=limit,
-            ram_bytes=self.ram_megabytes * 2**20 // (1 + len(self.also)),
+            ram_bytes=self.ram_megabytes * 2**20 // len(self.stores),
         )
 
     def _loader(self, split: str, drop_last: bool = False) -> WindowLoader:

@@ -78,7 +78,7 @@ class LatentData(TalkingFaceData):
         latents_folder: where the codes lie; None: `latents/<key>` in the VQGAN's run.
         encode_batch: frames that are encoded at once; None: what suits the encoder.
         batch_size, workers, seed, val_batches, max_bad_fraction, drop_last, cache, cache_gigabytes,
-        windows_per_clip: see `TalkingFaceData`.
+        windows_per_clip, also: see `TalkingFaceData`.
     """
 
     def __init__(
@@ -98,39 +98,47 @@ class LatentData(TalkingFaceData):
         cache: str | None = None,
         cache_gigabytes: float = CACHE_BYTES / 2**30,
         windows_per_clip: int = 1,
+        also: Sequence[str] = (),
     ) -> None:
+        if also and latents_folder is not None:
+            raise TalkgenError("one latents_folder cannot hold the codes of several stores; leave it out")
         window = dataclasses.replace(window or WindowSettings(), pictures=False)
         super().__init__(
             root, window, batch_size, workers, seed, val_batches, max_bad_fraction, drop_last,
-            cache=cache, cache_gigabytes=cache_gigabytes, windows_per_clip=windows_per_clip,
+            cache=cache, cache_gigabytes=cache_gigabytes, windows_per_clip=windows_per_clip, also=also,
         )  # fmt: skip
         self.encode = encode
         self.identify = identify
         self.latents_folder = latents_folder
         self.encode_batch = encode_batch
-        self._latents: LatentCache | None = None
+        self._caches: list[LatentCache] = []  # of each store
 
     @property
     def latents(self) -> LatentCache:
-        """The codes; opened when they are first asked for.
+        """The codes of the store at `root`; opened when they are first asked for.
 
         Raises:
             FileError: they are not complete; `prepare_data` makes them.
         """
-        if self._latents is None:
+        return self._opened()[0]
+
+    def _opened(self) -> list[LatentCache]:
+        if not self._caches:
             encode = self.encode()
-            latents = LatentCache.open(self._folder(encode))
-            latents.need(latent_key(self.store, encode))
-            self._latents = latents
-        return self._latents
+            caches = [LatentCache.open(self._folder(store, encode)) for store in self.stores]
+            for store, cache in zip(self.stores, caches, strict=True):
+                cache.need(latent_key(store, encode))
+            self._caches = caches
+        return self._caches
 
     def prepare_data(self) -> None:
         """Encode what has not been encoded yet, with a bar; nothing where all is done."""
         encode = self.encode()
         identify = None if self.identify is None else self.identify()
-        self._latents = LatentCache.build(
-            self._folder(encode), self.store, encode, identify, batch_size=self.encode_batch
-        )
+        self._caches = [
+            LatentCache.build(self._folder(store, encode), store, encode, identify, self.encode_batch)
+            for store in self.stores
+        ]
 
     def setup(self, stage: str) -> None:
         """Open store and codes, so that a wrong path is an error at once."""
@@ -139,7 +147,7 @@ class LatentData(TalkingFaceData):
 
     def state_dict(self) -> dict[str, Any]:
         """Which codes a run was trained on."""
-        return {"latents": self.latents.key}
+        return {"latents": [cache.key for cache in self._opened()]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on with other codes, which would mean something else to a network.
@@ -147,26 +155,24 @@ class LatentData(TalkingFaceData):
         Raises:
             TalkgenError: the VQGAN or the corpus has changed since the checkpoint.
         """
-        if state_dict["latents"] != self.latents.key:
+        if state_dict["latents"] != self.state_dict()["latents"]:
             raise TalkgenError(
                 f"the codes in {self.latents.folder} are not those that the run was trained on: its VQGAN or "
                 "its corpus has changed since. Delete the run, or give the new one another name (name=…)"
             )
 
-    def dataset(self, split: str, limit: int | None = None) -> ClipWindows:
-        """The windows of a split, at most `limit`; those of `train` are jittered."""
+    def _windows(self, number: int, split: str, identities: Sequence[str], limit: int | None) -> ClipWindows:
+        store = self.stores[number]
         return LatentWindows(
-            self.store,
-            self.clips(split),
-            self.latents,
+            store,
+            [clip for clip in store.clips if clip.split == split],
+            self._opened()[number],
             self.window,
             self.seed,
-            self.identities,
+            identities,
             jitter=split == "train",
             limit=limit,
         )
 
-    def _folder(self, encode: LatentEncoder) -> Path:
-        return (
-            latents_folder(self.store, encode) if self.latents_folder is None else Path(self.latents_folder)
-        )
+    def _folder(self, store: Store, encode: LatentEncoder) -> Path:
+        return latents_folder(store, encode) if self.latents_folder is None else Path(self.latents_folder)

@@ -248,7 +248,8 @@ class SwapData(LatentData):
         shares: how often each kind of sample comes; default `SwapShares()`.
         window: `size` and `stride` count, see `SwapPairs`.
         root, encode, batch_size, workers, seed, val_batches, max_bad_fraction, drop_last, identify,
-        latents_folder, encode_batch, cache, cache_gigabytes: see `LatentData`.
+        latents_folder, encode_batch, cache, cache_gigabytes, also: see `LatentData`. The kinds are drawn in
+        each store for itself: one without swapped clips gives the others.
     """
 
     def __init__(
@@ -268,24 +269,25 @@ class SwapData(LatentData):
         encode_batch: int | None = None,
         cache: str | None = None,
         cache_gigabytes: float = CACHE_BYTES / 2**30,
+        also: Sequence[str] = (),
     ) -> None:
         super().__init__(
             root, encode, window, batch_size, workers, seed, val_batches, max_bad_fraction, drop_last,
-            identify, latents_folder, encode_batch, cache, cache_gigabytes,
+            identify, latents_folder, encode_batch, cache, cache_gigabytes, also=also,
         )  # fmt: skip
         self.shares = shares or SwapShares()
 
-    def dataset(self, split: str, limit: int | None = None) -> ClipWindows:
-        """The pairs of a split, at most `limit`; those of `train` are jittered."""
+    def _windows(self, number: int, split: str, identities: Sequence[str], limit: int | None) -> ClipWindows:
+        clips = self.stores[number].clips
         return SwapPairs(
-            self.store,
-            self.clips(split),
-            self.latents,
+            self.stores[number],
+            [clip for clip in clips if clip.split == split],
+            self._opened()[number],
             self.shares,
-            sources=[] if split == "train" else self.clips("train"),
+            sources=[] if split == "train" else [clip for clip in clips if clip.split == "train"],
             window=self.window,
             seed=self.seed,
-            identities=self.identities,
+            identities=identities,
             jitter=split == "train",
             limit=limit,
         )
