@@ -46,7 +46,7 @@ CLIPS, FRAMES = 6, 40
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Least processor time of some calls; the first, which may warm something up, counts where it is alone."""
+    """Least processor time of some calls; the first, which may warm up, counts where it is alone."""
     times = []
     for _ in range(repeats):
         begin = time.process_time()
