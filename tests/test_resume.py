@@ -26,6 +26,12 @@ EXPERIMENTS = {
         "size.swaptalk_vqgan.kmeans_vectors=512",
     ),
     "sync_expert": (),
+    "diff2lip_diffusion": (
+        "sample_every=1000",
+        "system.sync=null",
+        "system.sampled_batches=0",
+        "size.diff2lip_diffusion.adversarial_start=30",
+    ),
 }
 
 
