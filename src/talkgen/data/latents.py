@@ -158,7 +158,7 @@ class LatentCache:
         encode: LatentEncoder,
         identify: IdentityEncoder | None = None,
         batch_size: int | None = None,
-        readers: int = 2,
+        readers: int | None = None,
         progress: bool = True,
     ) -> LatentCache:
         """Make what is missing, and open it. A build that was killed goes on where it was.
@@ -171,7 +171,7 @@ class LatentCache:
             encode: frames → codes.
             identify: frames → identity directions; None computes none, and keeps those that are there.
             batch_size: frames that are encoded at once; None: what suits the encoder.
-            readers: threads that decode pictures meanwhile.
+            readers: threads that decode pictures meanwhile; None: one a core, at most 8.
             progress: show a bar.
 
         Raises:
@@ -179,6 +179,7 @@ class LatentCache:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        readers = readers or min(8, os.cpu_count() or 1)
         key = latent_key(store, encode)
         with _only_one(folder):
             if not (folder / "latents.json").is_file():
