@@ -134,6 +134,7 @@ def compare(
     """
     from talkgen.metrics.identity_source import IdentitySource, open_identity_source
     from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
+    from talkgen.metrics.required_weights import NeedsWeights
     from talkgen.metrics.scoring import score
     from talkgen.metrics.table import Column, Row, Table
 
@@ -150,6 +151,8 @@ def compare(
             lacking[need] = opened
         elif opened is not None:
             digests |= opened.weights
+    for metric in metrics[0]:
+        digests |= metric.digests if isinstance(metric, NeedsWeights) else {}
     source = landmarks if isinstance(landmarks, LandmarkSource) else None
     recogniser = identity if isinstance(identity, IdentitySource) else None
     people: Gallery | None = None
@@ -203,16 +206,23 @@ def _cell(metric: Any, ids: Sequence[str], lacking: Mapping[str, Exception]) -> 
     """The metric's cell; ``n/a`` where it could not be measured for want of a file or package."""
     from talkgen.metrics.table import NOT_AVAILABLE, Cell, measured_cell
 
-    if any(need in metric.needs for need in lacking):
+    if _reasons(metric, lacking):
         return Cell(None, absent=NOT_AVAILABLE)
     return measured_cell(metric, ids)
 
 
+def _reasons(metric: Any, lacking: Mapping[str, Exception]) -> list[Exception]:
+    """Why a metric cannot be measured: what all metrics share is missing, or a file of its own."""
+    from talkgen.metrics.required_weights import NeedsWeights
+
+    own = metric.lacking if isinstance(metric, NeedsWeights) else None
+    return [*(reason for need, reason in lacking.items() if need in metric.needs), *([own] if own else [])]
+
+
 def _missing(metrics: Sequence[Any], lacking: Mapping[str, Exception]) -> list[str]:
     """One line for each thing that is missing: what to fetch for the columns that are ``n/a``."""
-    lines = []
-    for need, reason in lacking.items():
-        columns = ", ".join(metric.column for metric in metrics if need in metric.needs)
-        if columns:
-            lines.append(f"n/a in {columns}: {reason}")
-    return lines
+    columns: dict[str, list[str]] = {}
+    for metric in metrics:
+        for reason in _reasons(metric, lacking):
+            columns.setdefault(str(reason), []).append(metric.column)
+    return [f"n/a in {', '.join(names)}: {reason}" for reason, names in columns.items()]
