@@ -183,6 +183,9 @@ def test_a_vqgan_is_trained_on_pictures_beside_videos(
     assert (
         len(list(RunFolder(Path("runs/alone")).samples.glob("*.mp4"))) == 2
     )  # silent ones, before and after
+    columns = ["~metrics.lmd", "~metrics.lmd_pose_free", "~metrics.face_missed"]  # they detect faces
+    assert cli.main(["evaluate", "run=alone", "split=val", "metrics=reconstruction", *columns]) == 0
+    assert (Path("runs/alone/evaluation/sample.mp4")).stat().st_size
     assert cli.main([*common, f"data.root={tiny_store}", "data.also=[pictures]", "name=both"]) == 0
 
     data = TalkingFaceData(str(tiny_store), WindowSettings(1, size=32, sound=False), 4, 0, also=["pictures"])

@@ -82,9 +82,11 @@ class HeldOutClips:
         return resize_warp(self.store.array(clip, "identity_warp", start, stop), self.size / clip.size)
 
     def waveform(self, number: int) -> np.ndarray:
-        """The sound of the scored frames, float32 in [-1, 1] at 16 kHz."""
+        """The sound of the scored frames, float32 in [-1, 1] at 16 kHz; silence where there is none."""
         clip = self.clips[number]
         samples = sample_range(0, self.frame_count(number), clip.fps)
+        if not self.store.has(clip, "waveform"):
+            return np.zeros(samples.stop, np.float32)
         stop = min(samples.stop, self.store.length(clip, "waveform"))
         return self.store.array(clip, "waveform", 0, stop).astype(np.float32) / 32768
 
