@@ -146,6 +146,8 @@ def test_another_implementation_gives_the_same(name, sampler, reference):
 
 def test_spacings():
     assert spaced_timesteps(SCHEDULE, 25, "leading") == tuple(range(960, -1, -40))
+    assert spaced_timesteps(SCHEDULE, 30, "leading") == tuple(range(986, -1, -34))
+    assert spaced_timesteps(SCHEDULE, 37, "leading") == tuple(range(36 * 27, -1, -27))
     assert spaced_timesteps(SCHEDULE, 4, "trailing") == (999, 749, 499, 249)
     assert spaced_timesteps(SCHEDULE, 1, "log_snr") == (999,)
     assert spaced_timesteps(SCHEDULE, 1000, "log_snr") == tuple(range(999, -1, -1))

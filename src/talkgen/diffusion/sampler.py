@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias
 
@@ -48,9 +49,10 @@ def spaced_timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> t
     Args:
         schedule: T timesteps.
         steps: how many.
-        spacing: ``leading``: 0, s, 2s, … of stride s = ⌊T / steps⌋, as published: 25 of 1000 are 960, 920,
-            …, 0. ``trailing``: the same distance apart, counted from the last one. ``log_snr``: as evenly in
-            log(α/σ) as integers allow, from the last timestep to the first.
+        spacing: ``leading``: 0, s, 2s, … of the stride that gives as many (guided-diffusion's "ddimN"): 25 of
+            1000 are 960, 920, …, 0; where none does, of stride ⌊T / steps⌋. ``trailing``: the same distance
+            apart, counted from the last one. ``log_snr``: as evenly in log(α/σ) as integers allow, from the
+            last timestep to the first.
 
     Raises:
         ValueError: there are not as many timesteps.
@@ -59,7 +61,10 @@ def spaced_timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> t
     if not 1 <= steps <= total:
         raise ValueError(f"{steps} steps of a schedule that has {total}")
     if spacing == "leading":
-        return tuple(range(0, total, total // steps)[:steps][::-1])
+        stride = math.ceil(total / steps)
+        if math.ceil(total / stride) != steps:
+            stride = total // steps
+        return tuple(range(0, total, stride)[:steps][::-1])
     if spacing == "trailing":
         return tuple(round(total - i * total / steps) - 1 for i in range(steps))
     if spacing != "log_snr":
