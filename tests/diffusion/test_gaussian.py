@@ -8,6 +8,7 @@ import torch
 from talkgen.diffusion.gaussian import (
     GaussianDiffusion,
     bound_gradient,
+    clamp_through,
     discretised_log_likelihood,
     gaussian_kl,
     stratified_timesteps,
@@ -112,6 +113,14 @@ def test_gradient_is_bounded_and_the_value_is_not():
     bounded.sum().backward()
     assert x.grad[0].unique().tolist() == [0.25]
     assert x.grad[1].unique().tolist() == [1.0]
+
+
+def test_clamp_lets_the_gradient_through():
+    x = torch.tensor([-7.0, 0.25, 3.0], requires_grad=True)
+    clamped = clamp_through(x)
+    assert clamped.tolist() == [-1, 0.25, 1]
+    (clamped - 0.5).square().sum().backward()
+    assert x.grad.tolist() == [-3, -0.5, 1]  # towards the range, and no louder than its width
 
 
 def test_timesteps_cover_the_range_in_every_batch_and_are_uniform():

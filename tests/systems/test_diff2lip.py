@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from talkgen.losses.lip_sync import SyncLoss
 from talkgen.losses.perceptual import GradientPyramidLoss
 from talkgen.losses.sequence_adversarial import SequenceAdversarialLoss
 from talkgen.losses.weights import Diff2LipWeights
+from talkgen.models.diff2lip.inpainting import lower_mask
 from talkgen.models.diff2lip.unet import Diff2LipUNet
 from talkgen.models.discriminators.patch import PatchDiscriminator
 from talkgen.models.experts.syncnet import SyncNet
@@ -205,6 +207,52 @@ def test_it_learns_one_batch():
     rows = fit(system, [make_batch()] * 40)
     noise = [row["train/noise"] for row in rows]
     assert np.mean(noise[-10:]) < 0.75 * np.mean(noise[:5])
+
+
+def loud_batch(size: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Flat faces of any colour whose lower half is as bright as the mel is loud; and how loud it is."""
+    generator = torch.Generator().manual_seed(seed)
+    loudness = torch.rand(size, 5, generator=generator) * 2 - 1
+    colour = torch.rand(size, 1, 3, 1, 1, generator=generator) * 1.2 - 0.6
+    video = colour.expand(-1, 5, -1, 8, 8).clone()
+    video[..., 4:, :] = 0.8 * loudness[:, :, None, None, None]
+    reference = colour.expand(-1, -1, -1, 8, 8).clone()
+    reference[..., 4:, :] = 0
+    mel = -3 + 0.3 * torch.randn(size, 5, 1, 80, 16, generator=generator)
+    mel[..., :40, :] += 3 * (loudness[:, :, None, None, None] + 1)
+    landmarks = torch.zeros(size, 5, 68, 2)
+    batch = {"video": video, "reference": reference, "mel_per_frame": mel, "mel": mel[:, 2]}
+    return batch | {"landmarks": landmarks}, loudness.flatten()
+
+
+@pytest.mark.slow
+def test_lips_follow_the_sound():
+    """Where noise leaves nothing to be seen (t = 900), held-out lips agree with their own sound alone."""
+    weights = Diff2LipWeights(perceptual=0, sync=0, adversarial=0)
+    system = make_system(weights=weights)
+    torch.manual_seed(0)
+    system.unet = Diff2LipUNet(8, 16, (1, 2), 1, attention_resolutions=(), audio_channels=8)
+    system.mask = lower_mask(8)
+    optimizer = torch.optim.Adam(system.unet.parameters(), 4e-3)
+    for i in range(100):
+        windows = system.windows(loud_batch(6, i)[0])
+        terms = system.generator_terms(windows, system.denoise(windows, torch.full((6,), 900)))
+        optimizer.zero_grad()
+        sum(system.weight(name) * term for name, term in terms.items()).backward()
+        torch.nn.utils.clip_grad_norm_(system.unet.parameters(), 1.0)
+        optimizer.step()
+
+    batch, loudness = loud_batch(16, seed=10**6)
+    windows = system.eval().windows(batch)
+    other = replace(windows, heard=windows.heard.roll(40, 0))
+
+    def agreement(windows) -> float:
+        with torch.no_grad():
+            generated = system.denoise(windows, torch.full((16,), 900)).generated
+        return float(torch.stack([generated[:, :, 4:].mean((1, 2, 3)), loudness]).corrcoef()[0, 1])
+
+    assert agreement(windows) > 0.8
+    assert abs(agreement(other)) < 0.4
 
 
 @pytest.mark.parametrize("learned_range", [True, False])

@@ -154,6 +154,16 @@ def bound_gradient(x0: Float[Tensor, "b ..."], factor: Float[Tensor, " b"]) -> T
     return x0.detach() + factor * (x0 - x0.detach())
 
 
+def clamp_through(x0: Tensor) -> Tensor:
+    """``x0`` in [-1, 1], with the gradient of ``x0`` itself.
+
+    At the noisiest timesteps a small error of ε̂ throws x̂₀ far out of range. A plain clamp has no gradient
+    there, so that losses on x̂₀ would be silent exactly where they are needed; without a clamp they would be
+    a thousand times too loud.
+    """
+    return x0 + (x0.clamp(-1, 1) - x0).detach()
+
+
 def stratified_timesteps(
     count: int, steps: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Int[Tensor, " count"]:

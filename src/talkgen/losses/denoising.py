@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from talkgen.diffusion.gaussian import GaussianDiffusion, bound_gradient
+from talkgen.diffusion.gaussian import GaussianDiffusion, bound_gradient, clamp_through
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class DenoisingTerms:
     Attributes:
         noise: mean masked squared error of the prediction (of ε, or whatever the network predicts).
         variational: mean of the bound, which teaches the variance; None where that is not learned.
-        x0: ``(b, …)``, the estimated picture. Its gradient is bounded, see ``bound_gradient``.
+        x0: ``(b, …)``, the estimated picture in [-1, 1]. Its gradient passes the clamp (``clamp_through``)
+            and is bounded (``bound_gradient``).
     """
 
     noise: Float[Tensor, ""]
@@ -96,7 +97,7 @@ class DenoisingLoss(nn.Module):
         if self.min_snr is not None:
             simple = simple * schedule.min_snr_weight(t, self.diffusion.prediction, self.min_snr)
         variational = None if errors.variational is None else errors.variational.mean()
-        estimate = errors.x0
+        estimate = clamp_through(errors.x0)
         if self.bounded:
             estimate = bound_gradient(estimate, (schedule.alpha[t] / schedule.sigma[t]).clamp_max(1))
         return DenoisingTerms(simple.mean(), variational, estimate)

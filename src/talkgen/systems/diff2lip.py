@@ -191,7 +191,7 @@ class Diff2LipSystem(LightningModule):
             noisy, t, hide(target, self.mask, cover), self.mask, windows.reference, windows.heard
         )
         terms = self.loss(output, target, noise, noisy, t, self.mask)
-        return Denoised(terms, timestep, torch.lerp(target.float(), terms.x0.clamp(-1, 1), self.mask))
+        return Denoised(terms, timestep, torch.lerp(target.float(), terms.x0, self.mask))
 
     def noise(self, windows: Windows, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal, one map a window or a frame."""
