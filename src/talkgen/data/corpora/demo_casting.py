@@ -53,9 +53,9 @@ class DemoSettings:
     seed: int = 0
     identities: int = 20
     held_out: int | None = None
-    clips_per_identity: int = 3
+    clips_per_identity: int = 8
     swaps_per_identity: int = 1
-    seconds: float = 4.2
+    seconds: float = 3.0
     size_pixels: int = 160
     crf: float = 16
 
