@@ -11,7 +11,7 @@ from torch import Tensor
 from talkgen.metrics.feature_sets import FeatureSets
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.frechet import frechet_distance, kernel_distance
-from talkgen.metrics.shared_features import SharedFeatures
+from talkgen.metrics.shared_features import SharedFeatures, expert_device
 from talkgen.models.experts.fid_inception import (
     FIDInception,
     Resize,
@@ -37,10 +37,12 @@ def inception_features(name: str, resize: Resize) -> SharedFeatures:
         name: of the registry.
         resize: as which program shrinks or enlarges frames to 299 pixels.
     """
-    network = _network(name)
+    device = expert_device()
+    network = _network(name).to(device)
 
     def features(frames: Tensor) -> Tensor:
-        return torch.cat([network(network_input(part, resize)) for part in frames.split(BATCH_FRAMES)])
+        parts = frames.split(BATCH_FRAMES)
+        return torch.cat([network(network_input(part.to(device), resize)) for part in parts])
 
     return SharedFeatures(features)
 

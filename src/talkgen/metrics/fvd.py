@@ -10,7 +10,7 @@ from torch import Tensor
 from talkgen.metrics.feature_sets import FeatureSets
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.frechet import frechet_distance
-from talkgen.metrics.shared_features import SharedFeatures
+from talkgen.metrics.shared_features import SharedFeatures, expert_device
 from talkgen.models.experts.i3d import FRAMES, load_i3d, network_input
 
 WEIGHTS = "fvd_i3d"
@@ -19,8 +19,9 @@ WEIGHTS = "fvd_i3d"
 @lru_cache(maxsize=1)
 def i3d_features() -> SharedFeatures:
     """uint8 frames of one stretch (16, h, w, 3) → (1, 400)."""
-    network = load_i3d(WEIGHTS)
-    return SharedFeatures(lambda frames: network(network_input(frames)[None]))
+    device = expert_device()
+    network = load_i3d(WEIGHTS).to(device)
+    return SharedFeatures(lambda frames: network(network_input(frames.to(device))[None]))
 
 
 class FVD(FeatureSets):

@@ -23,7 +23,7 @@ from talkgen.audio.waveform import to_int16
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.published_codecs import default_jpeg, published_crops, published_input
 from talkgen.metrics.required_weights import NeedsWeights
-from talkgen.metrics.shared_features import SharedFeatures
+from talkgen.metrics.shared_features import SharedFeatures, expert_device
 from talkgen.metrics.sync_crop import SIZE, crop_track, face_boxes, fill_gaps
 from talkgen.metrics.sync_distance import Ends, SyncScore, shifted_distances, sync_score
 from talkgen.metrics.whole_clip import WholeClip
@@ -36,7 +36,7 @@ from talkgen.models.experts.syncnet_v2 import (
     load_syncnet_v2,
 )
 
-Path = Literal["exact", "lossless"]
+CodecPath = Literal["exact", "lossless"]
 Crop = Literal["track", "whole"]
 
 SAMPLES_PER_FRAME = 640
@@ -49,7 +49,7 @@ def clip_vectors(
     frames: Sequence[NDArray[np.uint8]],
     sound: NDArray[np.int16],
     boxes: NDArray[np.floating] | None = None,
-    path: Path = "exact",
+    path: CodecPath = "exact",
 ) -> Tensor:
     """What SyncNet makes of a clip, as ``evaluate`` of the published scripts.
 
@@ -88,7 +88,7 @@ def clip_vectors(
 
 
 @lru_cache
-def _shared_vectors(path: Path, tracked: bool) -> SharedFeatures:
+def _shared_vectors(path: CodecPath, tracked: bool) -> SharedFeatures:
     network = _network()
 
     def vectors(frames: Tensor, sound: Tensor, boxes: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def _shared_vectors(path: Path, tracked: bool) -> SharedFeatures:
 
 @lru_cache(maxsize=1)
 def _network() -> SyncNetV2:
-    return load_syncnet_v2(WEIGHTS)
+    return load_syncnet_v2(WEIGHTS).to(expert_device())
 
 
 class _SyncMetric(WholeClip, NeedsWeights):
@@ -118,12 +118,12 @@ class _SyncMetric(WholeClip, NeedsWeights):
     name: ClassVar[str]
     weight_names = (WEIGHTS,)
 
-    def __init__(self, path: Path = "exact", crop: Crop = "track", ends: Ends = "zeros") -> None:
+    def __init__(self, path: CodecPath = "exact", crop: Crop = "track", ends: Ends = "zeros") -> None:
         super().__init__()
         for value, known in ((path, ("exact", "lossless")), (crop, ("track", "whole"))):
             if value not in known:
                 raise ValueError(f"{value!r} is not one of {', '.join(known)}")
-        self.path: Path = path
+        self.path: CodecPath = path
         self.crop: Crop = crop
         self.ends: Ends = ends
         self.needs = frozenset({"sound", "landmarks"} if crop == "track" else {"sound"})

@@ -13,6 +13,7 @@ from talkgen.metrics.clip_metric import ClipMetric
 from talkgen.metrics.footage import Footage, Region
 from talkgen.metrics.frame_pairs import FramePairs
 from talkgen.metrics.required_weights import NeedsWeights
+from talkgen.metrics.shared_features import expert_device
 
 Net = Literal["alex", "vgg"]
 
@@ -24,7 +25,7 @@ LEAST_PX = 32
 
 @lru_cache(maxsize=2)
 def _network(net: Net) -> Network:
-    return Network(net)
+    return Network(net).to(expert_device())
 
 
 @torch.inference_mode()
@@ -32,12 +33,12 @@ def lpips(generated: Tensor, ground_truth: Tensor, net: Net = "alex") -> Tensor:
     """Distance of each pair: uint8 RGB (t, h, w, 3) twice → float64 (t,)."""
     network = _network(net)
     pairs = zip(generated.split(BATCH_FRAMES), ground_truth.split(BATCH_FRAMES), strict=True)
-    return torch.cat([network(_scaled(x), _scaled(y)) for x, y in pairs]).double()
+    return torch.cat([network(_scaled(x), _scaled(y)) for x, y in pairs]).double().cpu()
 
 
 def _scaled(frames: Tensor) -> Tensor:
     """To [-1, 1]: with [0, 1] every value would be two to four times too small, and nobody would notice."""
-    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return frames.to(expert_device()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class LPIPS(ClipMetric, NeedsWeights):

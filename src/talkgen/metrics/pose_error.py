@@ -10,7 +10,7 @@ from torch import Tensor
 from talkgen.metrics.clip_metric import ClipMetric
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.required_weights import NeedsWeights
-from talkgen.metrics.shared_features import SharedFeatures
+from talkgen.metrics.shared_features import SharedFeatures, expert_device
 from talkgen.models.experts.hopenet import degrees, load_hopenet, network_input
 
 WEIGHTS = "hopenet"
@@ -20,10 +20,12 @@ BATCH_FRAMES = 16
 @lru_cache(maxsize=1)
 def head_angles() -> SharedFeatures:
     """uint8 frames (t, h, w, 3) → yaw, pitch, roll (t, 3) in degrees, by HopeNet on the whole frame."""
-    network = load_hopenet(WEIGHTS)
+    device = expert_device()
+    network = load_hopenet(WEIGHTS).to(device)
 
     def angles(frames: Tensor) -> Tensor:
-        return torch.cat([degrees(network(network_input(part))) for part in frames.split(BATCH_FRAMES)])
+        parts = frames.split(BATCH_FRAMES)
+        return torch.cat([degrees(network(network_input(part.to(device)))) for part in parts])
 
     return SharedFeatures(angles)
 

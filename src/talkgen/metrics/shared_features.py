@@ -19,6 +19,11 @@ def content_hash(*tensors: Tensor) -> bytes:
     return digest.digest()
 
 
+def expert_device() -> torch.device:
+    """Where networks of metrics run: the GPU where there is one. Their results come back to the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class SharedFeatures:
     """A function of tensors that remembers its last results by the content of what it was given.
 
@@ -40,7 +45,7 @@ class SharedFeatures:
         key = content_hash(*tensors)
         if key not in self._kept:
             with torch.inference_mode():
-                self._kept[key] = self.function(*tensors)
+                self._kept[key] = self.function(*tensors).cpu()
             while len(self._kept) > self.entries:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)

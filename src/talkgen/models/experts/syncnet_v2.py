@@ -119,11 +119,12 @@ def load_syncnet_v2(source: str | Path | Mapping[str, Tensor] = "syncnet_v2") ->
 @torch.inference_mode()
 def embed_video(network: SyncNetV2, crops: Tensor, batch: int = 32) -> Tensor:
     """Every window of a clip: crops uint8 **RGB** (t, 224, 224, 3) → (t − 4, 1024)."""
+    device = next(network.parameters()).device
     frames = crops.flip(-1).permute(3, 0, 1, 2)[None]
     parts = []
     for start in range(0, len(crops) - FRAMES + 1, batch):
         # Only the first layer reaches over time, so that a run of frames gives all of its windows at once.
-        maps = network.netcnnlip(frames[:, :, start : start + batch + FRAMES - 1].float())
+        maps = network.netcnnlip(frames[:, :, start : start + batch + FRAMES - 1].to(device).float())
         parts.append(network.netfclip(maps[0, :, :, 0, 0].T))
     return torch.cat(parts) if parts else torch.empty(0, DIM)
 
@@ -131,5 +132,6 @@ def embed_video(network: SyncNetV2, crops: Tensor, batch: int = 32) -> Tensor:
 @torch.inference_mode()
 def embed_sound(network: SyncNetV2, mfcc: Tensor, windows: int, batch: int = 64) -> Tensor:
     """The windows of steps 4t … 4t+19 for t < ``windows``: mfcc (steps, 13) → (windows, 1024)."""
+    mfcc = mfcc.to(next(network.parameters()).device)
     parts = mfcc.float().T.unfold(1, STEPS, 4).permute(1, 0, 2)[:windows, None]
     return torch.cat([network.embed_audio(part) for part in parts.split(batch)])
