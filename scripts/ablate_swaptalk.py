@@ -73,6 +73,7 @@ VARIANTS: dict[str, Variant] = {
     "sync_swap": Variant("sync before swap", row="sync, then swap", of="base"),
     "rgb": Variant("in RGB", row="swap, then sync, in RGB", of="base"),
     "sync_swap_rgb": Variant("sync before swap, in RGB", row="sync, then swap, in RGB", of="base"),
+    "transformer": Variant("swap by a transformer", {SWAP: ["face_swap=transformer"]}),
     "unet": Variant("swap by a UNet", {SWAP: ["face_swap=unet"]}),
     "dit": Variant("swap by a DiT", {SWAP: ["face_swap=dit"]}),
     "no_identity_loss": Variant(
@@ -84,9 +85,10 @@ VARIANTS: dict[str, Variant] = {
     "f16": Variant("f16", _everywhere("vqgan_variant=f16")),
     "f8": Variant("f8", _everywhere("vqgan_variant=f8")),
 }
-"""The paper's ablations. Of f8 and f16 one is what ``base`` has already: leave it out."""
+"""The paper's ablations. Of the backbones, and of f8 and f16, one is what ``base`` has already."""
 
-DEFAULT = [name for name in VARIANTS if name != "f8"]
+DEFAULT = [name for name in VARIANTS if name not in ("unet", "f8")]
+"""All but those that ``base`` is at demo size."""
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def test_two_variants_for_real(
     monkeypatch.setattr(script, "talkgen", here)
     settings = ["size=tiny", f"data.root={tiny_store}", "logger=csv", "swaptalk_face_swap:system.judge=null"]
     scoring = ["--evaluate", "device=cpu", "clips=1", "frames=10", f"root={tiny_store}"]
-    assert run(script, tmp_path / "runs", "base,unet", 1, *settings, *scoring) == 0
-    assert "swap, then sync" in names(tmp_path / "runs/ab/unet/seed-0")
+    assert run(script, tmp_path / "runs", "base,transformer", 1, *settings, *scoring) == 0
+    assert "swap, then sync" in names(tmp_path / "runs/ab/transformer/seed-0")
     text = (tmp_path / "runs/ab/table.md").read_text()
-    assert "swap by a UNet" in text and "PSNR[rgb]" in text
+    assert "swap by a transformer" in text and "PSNR[rgb]" in text
