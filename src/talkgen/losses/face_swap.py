@@ -49,7 +49,8 @@ def code_cross_entropy(
     """Cross-entropy of a softmax over codes e with logits −‖z − e‖² / (τ·s), against the label's codes.
 
     A regressed latent lies between codes; a decoder has seen codes only. (CodeFormer predicts codes by a head
-    of their own; here the latent itself is pulled towards the right one and away from its neighbours.)
+    of their own; here the latent itself is pulled towards the right one and away from its neighbours.) In
+    float32 also under autocast: the logits are small differences of large numbers.
 
     Args:
         latent: as a network gave them.
@@ -66,7 +67,8 @@ def code_cross_entropy(
         # A map of one row holds the whole table.
         e = book.lookup(torch.arange(book.codes, device=latent.device)[None, None])[0].flatten(1).T
         spread = 2 * e.var(dim=0, correction=0).sum().clamp_min(1e-12)  # mean ‖e − e'‖² of two codes
-        # ‖z‖² is the same for all codes, so a softmax does not see it
-        logits = 2 * torch.einsum("bdhw,kd->bkhw", z, e) - e.square().sum(1)[:, None, None]
+        with torch.autocast(latent.device.type, enabled=False):
+            # ‖z‖² is the same for all codes, so a softmax does not see it
+            logits = 2 * torch.einsum("bdhw,kd->bkhw", z.float(), e) - e.square().sum(1)[:, None, None]
         losses.append(F.cross_entropy(logits / (temperature * spread), wanted, reduction="none"))
     return torch.cat(losses, dim=1).mean(dim=(1, 2))

@@ -64,4 +64,5 @@ class LatentIdentityHead(nn.Module):
         x = self.conv_in(self.scale.normalise(latent)) + self.position(*latent.shape[-2:])
         for i, level in enumerate(self.levels):
             x = level(x if i == 0 else F.avg_pool2d(x, 2, ceil_mode=True))
-        return F.normalize(self.out(self.pool(F.silu(self.norm(x))).flatten(1)), dim=1)
+        # float32 also under autocast: cosines of half-precision vectors are too coarse for a loss
+        return F.normalize(self.out(self.pool(F.silu(self.norm(x))).flatten(1)).float(), dim=1)
