@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from talkgen.losses.reconstruction import region_weight, weighted_l1
+from talkgen.losses.reconstruction import region_box, region_weight, weighted_l1
 
 
 def test_weights_choose_what_counts() -> None:
@@ -27,6 +27,8 @@ def test_region_boxes() -> None:
     inside[18:21, 5:12] = 5.0
     inside[4, 3] = 2.0
     torch.testing.assert_close(weight[1, 0], inside)
+    torch.testing.assert_close(region_box(landmarks, 24, 16, "mouth")[0, 0], (inside == 5.0).float())
+    torch.testing.assert_close(region_box(landmarks, 24, 16, "eyes")[0, 0], (inside == 2.0).float())
 
 
 def test_overlap_takes_the_larger() -> None:

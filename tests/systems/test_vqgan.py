@@ -38,7 +38,11 @@ def make_batches(count: int, size: int = 2) -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     warp = torch.tensor([[112 / 16, 0, 0], [0, 112 / 16, 0]]).expand(size, 1, 2, 3)
     return [
-        {"video": torch.rand(size, 1, 3, 16, 16, generator=generator) * 2 - 1, "identity_warp": warp}
+        {
+            "video": torch.rand(size, 1, 3, 16, 16, generator=generator) * 2 - 1,
+            "identity_warp": warp,
+            "landmarks": torch.rand(size, 1, 68, 2, generator=generator) * 15,
+        }
         for _ in range(count)
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -53,3 +55,10 @@ def region_weight(
         inside = (columns & rows).unsqueeze(1)
         weight = torch.where(inside, weight.clamp_min(value), weight)
     return weight
+
+
+def region_box(
+    landmarks: Float[Tensor, "b 68 2"], height: int, width: int, region: Literal["mouth", "eyes"]
+) -> Float[Tensor, "b 1 h w"]:
+    """1 inside the box of a region, 0 elsewhere; see ``region_weight``."""
+    return region_weight(landmarks, height, width, **{region: 2.0}) - 1

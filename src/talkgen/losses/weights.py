@@ -23,6 +23,8 @@ class VQGANWeights(_NonNegative):
 
     Args:
         l1: mean absolute difference of pixels (taming-transformers: 1).
+        mouth: the same inside the mouth's box, which is a fiftieth of the picture and all of the message.
+        eyes: the same inside the box around both eyes.
         perceptual: LPIPS (taming-transformers: 1).
         codebook: the quantiser's loss (taming-transformers: 1).
         adversarial: the generator's adversarial term (taming-transformers: 0.8 of the adaptive weight).
@@ -30,6 +32,8 @@ class VQGANWeights(_NonNegative):
     """
 
     l1: float = 1.0
+    mouth: float = 0.0
+    eyes: float = 0.0
     perceptual: float = 1.0
     codebook: float = 1.0
     adversarial: float = 0.8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from talkgen.losses.adversarial import AdversarialLoss, adaptive_weight
+from talkgen.losses.reconstruction import region_box, weighted_l1
 from talkgen.losses.weights import VQGANWeights
 from talkgen.metrics.psnr import psnr
 from talkgen.metrics.seam import seam
@@ -56,10 +57,15 @@ class AdversarialSchedule:
         return min(1.0, (batches - self.start + 1) / (self.ramp + 1))
 
 
+REGIONS: tuple[Literal["mouth", "eyes"], ...] = ("mouth", "eyes")
+"""Regions that may have an L1 term of their own."""
+
+
 class VQGANSystem(LightningModule):
     """One step: the generator (VQGAN) on all its terms, then the discriminator on the same pictures.
 
-    L_G = w_l1 ‖x − x̂‖₁ + w_perc L_perc + w_code L_code + f(i) (w_adv d L_adv + w_id L_id)
+    L_G = w_l1 ‖x − x̂‖₁ + w_mouth ‖x − x̂‖₁,mouth + w_eyes ‖x − x̂‖₁,eyes
+          + w_perc L_perc + w_code L_code + f(i) (w_adv d L_adv + w_id L_id)
     with f the schedule and d = 1, or the clamped ratio of gradient norms at the decoder's last layer
     (taming-transformers; clamped to 1 as in CodeFormer, since the ratio itself can explode).
 
@@ -131,7 +137,9 @@ class VQGANSystem(LightningModule):
             image = self.augmentation(image)
         with self.toggled_optimizer(generator):
             output = self.vqgan(image)
-            terms = self.generator_terms(image, output, batch["identity_warp"].flatten(0, 1))
+            terms = self.generator_terms(
+                image, output, batch["identity_warp"].flatten(0, 1), batch["landmarks"].flatten(0, 1)
+            )
             loss = self._total(terms, output)
             self._step(generator, loss)
         if self.batches >= self.schedule.discriminator_start:
@@ -146,16 +154,23 @@ class VQGANSystem(LightningModule):
         self._log_training(terms, loss, image, output)
         return {"loss": loss.detach()}
 
-    def generator_terms(self, image: Tensor, output: VQGANOutput, warp: Tensor) -> dict[str, Tensor]:
+    def generator_terms(
+        self, image: Tensor, output: VQGANOutput, warp: Tensor, landmarks: Tensor
+    ) -> dict[str, Tensor]:
         """The unweighted terms that act now, by name.
 
         Args:
             image: ``(b, 3, h, w)`` in [-1, 1].
             output: what the network made of it.
             warp: ``(b, 2, 3)`` pixels of ``image`` → recogniser's template.
+            landmarks: ``(b, 68, 2)`` pixels of ``image``.
         """
         fake, weights = output.reconstruction, self.weights
         terms = {"l1": (image - fake).abs().mean(), "codebook": output.codebook_loss}
+        height, width = image.shape[-2:]
+        for region in REGIONS:
+            if getattr(weights, region):
+                terms[region] = weighted_l1(fake, image, region_box(landmarks, height, width, region))
         if self.perceptual is not None and weights.perceptual:
             terms["perceptual"] = self.perceptual(fake, image).mean()
         if self.schedule.factor(self.batches):
@@ -168,8 +183,9 @@ class VQGANSystem(LightningModule):
     def _total(self, terms: dict[str, Tensor], output: VQGANOutput) -> Tensor:
         weights, factor = self.weights, self.schedule.factor(self.batches)
         reconstruction = weights.l1 * terms["l1"]
-        if "perceptual" in terms:
-            reconstruction = reconstruction + weights.perceptual * terms["perceptual"]
+        for name in (*REGIONS, "perceptual"):
+            if name in terms:
+                reconstruction = reconstruction + getattr(weights, name) * terms[name]
         total = reconstruction + weights.codebook * terms["codebook"]
         if "adversarial" in terms:
             d_weight = torch.ones(())
@@ -217,6 +233,9 @@ class VQGANSystem(LightningModule):
         self.log("val/l1", (image - fake).abs().mean(), batch_size=size, sync_dist=True)
         decibels = psnr(_to_bytes(fake), _to_bytes(image)).mean().float()
         self.log("val/psnr", decibels, prog_bar=True, batch_size=size, sync_dist=True)
+        height, width = image.shape[-2:]
+        box = region_box(batch["landmarks"].flatten(0, 1), height, width, "mouth")
+        self.log("val/mouth", weighted_l1(fake, image, box), batch_size=size, sync_dist=True)
         self.log("val/seam", seam(fake.float()).mean(), batch_size=size, sync_dist=True)
         self.held_out_code_use.update(output.codes, self.vqgan.quantize.codes)
 

@@ -83,6 +83,18 @@ def test_halves_are_images_of_their_own() -> None:
         torch.testing.assert_close(latent[:, :, rows], alone)
 
 
+def test_squares_of_pixels_as_channels() -> None:
+    """Another factor of two without a level, the halves still apart, and no checkerboard to begin with."""
+    flat, net, image = small().eval(), small(patch=2).eval(), picture()
+    assert net.factor == 2 * flat.factor
+    code = net.encode(image)
+    assert code.codes.shape == (len(image), 32 // net.factor, image.shape[-1] // net.factor)
+    assert (net.encode_continuous(image.roll(1, 3)) - code.continuous).abs().max() > 0
+    decoded = net.decode(code.latent)
+    assert decoded.shape == image.shape
+    torch.testing.assert_close(decoded[:, :, ::2, ::2], decoded[:, :, 1::2, 1::2])
+
+
 @pytest.mark.parametrize("codebooks", [1, 2])
 @pytest.mark.parametrize("cosine", [False, True])
 @torch.no_grad()

@@ -44,6 +44,7 @@ class DemoSettings:
         identities: people, at least 2.
         held_out: how many of them, the last ones, are in the test split; None: a sixth (at least one).
         clips_per_identity: clips in which each of them speaks as himself.
+        held_out_clips: the same for people of the test split; None: as many as the others.
         swaps_per_identity: of these, how many are rendered once more with another identity's face.
         seconds: length of every clip.
         size_pixels: width and height of the pictures (even).
@@ -54,6 +55,7 @@ class DemoSettings:
     identities: int = 20
     held_out: int | None = None
     clips_per_identity: int = 8
+    held_out_clips: int | None = None
     swaps_per_identity: int = 1
     seconds: float = 3.0
     size_pixels: int = 160
@@ -68,8 +70,9 @@ class DemoSettings:
             )
         if self.size_pixels % 2 or self.size_pixels < 32:
             raise ValueError(f"size_pixels must be even and at least 32, got {self.size_pixels}")
-        if not 0 <= self.swaps_per_identity <= self.clips_per_identity:
-            raise ValueError("swaps_per_identity must lie between 0 and clips_per_identity")
+        fewest = min(self.clips_per_identity, self.held_out_clips or self.clips_per_identity)
+        if not 0 <= self.swaps_per_identity <= fewest:
+            raise ValueError(f"swaps_per_identity must lie between 0 and {fewest}, the clips of a person")
         if self.seconds < 1.0:
             raise ValueError(f"clips must last at least 1 second, got {self.seconds}")
 
@@ -176,9 +179,12 @@ def plan_clips(settings: DemoSettings) -> list[ClipPlan]:
         mates = [i for i in everyone if i != identity and tested[i] == tested[identity]]
         if not mates and tested[identity]:
             mates = [i for i in everyone if i != identity]
-        for take in range(settings.clips_per_identity):
+        clips = settings.clips_per_identity
+        if tested[identity] and settings.held_out_clips is not None:
+            clips = settings.held_out_clips
+        for take in range(clips):
             # with few people none is left for validation alone: the last take of the first one is
-            lent = settings.identities < 6 and identity == 0 and 0 < take == settings.clips_per_identity - 1
+            lent = settings.identities < 6 and identity == 0 and 0 < take == clips - 1
             plan = plan_take(settings, identity, take, split="val" if lent else None)
             own.append(plan)
             if mates and take < settings.swaps_per_identity and not lent:

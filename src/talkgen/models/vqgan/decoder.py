@@ -23,6 +23,7 @@ class Decoder(nn.Module):
         out_channels: channels of the image.
         dropout: inside the residual blocks.
         checkpointing: recompute activations in the backward pass.
+        patch: see ``Encoder``.
 
     Shapes: ``(b, latent_channels, h, w)`` → ``(b, out_channels, factor·h, factor·w)``.
     """
@@ -37,9 +38,11 @@ class Decoder(nn.Module):
         out_channels: int = 3,
         dropout: float = 0.0,
         checkpointing: bool = False,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        self.factor = 2 ** (len(multipliers) - 1)
+        self.patch = patch
+        self.factor = patch * 2 ** (len(multipliers) - 1)
         self.latent_channels = latent_channels
         self.checkpointing = checkpointing
         width = channels * multipliers[-1]
@@ -52,11 +55,14 @@ class Decoder(nn.Module):
             width = channels * multiplier
         self.up = nn.ModuleList(reversed(levels))  # up.0 is full resolution, run last
         self.norm_out = group_norm(width)
-        self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, out_channels * patch**2, 3, padding=1)
+        if patch > 1:  # every pixel of a square begins alike (ICNR), else squares show as a checkerboard
+            for tensor in (self.conv_out.weight, self.conv_out.bias):
+                tensor.data = tensor.data[:: patch**2].repeat_interleave(patch**2, dim=0)
 
     def forward(self, z: Tensor) -> Tensor:
         """Decode a latent; the image is not clamped to [-1, 1]."""
         x = run(self.mid, self.conv_in(z), self.checkpointing)
         for level in reversed(list(self.up)):
             x = level(x, self.checkpointing)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch)

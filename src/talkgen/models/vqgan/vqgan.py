@@ -152,6 +152,7 @@ def build_vqgan(
     revive_below: float = 0.25,
     dropout: float = 0.0,
     checkpointing: bool = False,
+    patch: int = 1,
 ) -> VQGAN:
     """A VQGAN of one description; the defaults are SwapTalk's f16 with the taming body.
 
@@ -168,6 +169,7 @@ def build_vqgan(
         mode, beta, legacy, decay, cosine, kmeans_vectors, revive_below: see ``VectorQuantizer``.
         dropout: inside residual blocks.
         checkpointing: recompute activations in the backward pass.
+        patch: pixels of a square that become channels before the first and after the last convolution.
     """
     if codebooks not in (1, 2):
         raise ValueError(f"codebooks is 1 or 2, not {codebooks}")
@@ -177,8 +179,8 @@ def build_vqgan(
         for _ in range(codebooks)
     ]
     return VQGAN(
-        Encoder(channels, multipliers, blocks, levels, latent_channels, 3, dropout, checkpointing),
-        Decoder(channels, multipliers, blocks, levels, latent_channels, 3, dropout, checkpointing),
+        Encoder(channels, multipliers, blocks, levels, latent_channels, 3, dropout, checkpointing, patch),
+        Decoder(channels, multipliers, blocks, levels, latent_channels, 3, dropout, checkpointing, patch),
         HalvesQuantizer(*quantizers) if codebooks == 2 else quantizers[0],
         halves,
     )
