@@ -338,7 +338,7 @@ def _eyes(vectors: Vectors) -> list[Row]:
 
 def _motion_and_pose(vectors: Vectors) -> list[Row]:
     from talkgen.metrics.jerk import jerk
-    from talkgen.metrics.pose_error import angle_distance
+    from talkgen.metrics.pose_error import distance
     from talkgen.models.experts.hopenet import degrees
 
     published = vectors.arrays
@@ -347,7 +347,7 @@ def _motion_and_pose(vectors: Vectors) -> list[Row]:
         for name in ("real", "fake")
     ]
     angles = degrees(vectors.tensor("hopenet_logits"))
-    error = angle_distance(angles[:3], angles[3:]).mean()
+    error = distance(angles[:3], angles[3:]).mean()
     return [
         *rows,
         compare("hopenet_deg", angles, published["hopenet_deg"], 1e-5),

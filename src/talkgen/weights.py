@@ -470,6 +470,8 @@ SETS: dict[str, tuple[str, ...]] = {
         "fid_inception",
         "fvd_i3d",
         "niqe_pristine",
+        "tddfa_mb1",
+        "tddfa_mean_std",
     ),
     "all": tuple(weight.name for weight in _FILES if weight.fetchable),
 }
