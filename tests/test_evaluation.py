@@ -313,7 +313,7 @@ def test_a_run_elsewhere_and_a_device_that_is_not_there(store: Path, tmp_path: P
     assert (tmp_path / "elsewhere/one/evaluation/table.md").is_file()
     with pytest.raises(TalkgenError, match="device=cudda cannot be used here"):
         evaluate(tmp_path / "runs", "device=cudda")
-    with pytest.raises(TalkgenError, match="no landmarks of .dlibb.; there are auto, insightface"):
+    with pytest.raises(TalkgenError, match=r"no landmarks of .dlibb.; there are auto, insightface"):
         evaluate(tmp_path / "runs", "landmarks=dlibb")
     with pytest.raises(TalkgenError, match="frames=0"):
         evaluate(tmp_path / "runs", "frames=0")
