@@ -195,7 +195,7 @@ def stages(size: str, store: Store, latents: LatentCache, encode: Encoder) -> li
     window = WindowSettings(5, size=encode.size)
     cached = LatentWindows(store, store.clips, latents, window)
     heard = draw(cached)
-    expert = build(expert_cfg.system.expert)
+    expert = build(expert_cfg.system.expert).eval()  # batch normalisation refuses to train on one sample
 
     def judge() -> None:
         expert.zero_grad()
