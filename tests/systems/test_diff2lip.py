@@ -17,6 +17,7 @@ from talkgen.diffusion.ddim import DDIM
 from talkgen.diffusion.gaussian import GaussianDiffusion
 from talkgen.diffusion.schedule import linear_schedule
 from talkgen.errors import TalkgenError
+from talkgen.inference.runs import load_network
 from talkgen.losses.adversarial import AdversarialLoss
 from talkgen.losses.denoising import DenoisingLoss, TermTimesteps
 from talkgen.losses.lip_sync import SyncLoss
@@ -298,3 +299,5 @@ def test_both_stages_through_the_command(tiny_store, tmp_path, monkeypatch):
     saved = torch.load(run.best, weights_only=True)
     assert saved["batches"] == 2
     assert {key.split(".")[0] for key in saved["ema"]} == {"unet"}
+    unet = load_network(run, "unet")
+    assert torch.equal(unet.out[2].weight, saved["ema"]["unet.out.2.weight"])
