@@ -43,19 +43,26 @@ def order_of(method: str) -> list[str]:
     return list(OmegaConf.load(config_folder() / f"experiment/{method}.yaml").stages)
 
 
+@pytest.fixture(scope="module")
+def trained(tiny_store, tmp_path_factory) -> Path:
+    """Every stage of every method, one after the other, since each works with what the earlier ones learned."""
+    runs = tmp_path_factory.mktemp("runs")
+    for method in METHODS:
+        for experiment in order_of(method):
+            name = f"name={method}/{experiment}"
+            assert train(tiny_store, f"experiment={experiment}", name, f"paths.runs={runs}", *short()) == 0
+    return runs
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_every_stage_of_a_method_takes_two_steps(method, tiny_store, tmp_path, monkeypatch):
-    """One after the other, since each works with what the earlier ones have learned."""
-    monkeypatch.chdir(tmp_path)
-    for experiment in order_of(method):
-        assert train(tiny_store, f"experiment={experiment}", f"name=all/{experiment}", *short()) == 0
-        run = RunFolder(tmp_path / "runs" / "all" / experiment)
-        assert run.last.is_file()
-        assert run.best.is_file(), f"{experiment} names no metric to choose the best by, or nothing logs it"
-        header = run.metrics.read_text().splitlines()[0]
-        assert "train/" in header
-        assert "val/" in header
+@pytest.mark.parametrize(("method", "experiment"), [(m, e) for m in METHODS for e in order_of(m)])
+def test_every_stage_of_a_method_takes_two_steps(method, experiment, trained):
+    run = RunFolder(trained / method / experiment)
+    assert run.last.is_file()
+    assert run.best.is_file(), "the experiment names no metric to choose the best by, or nothing logs it"
+    header = run.metrics.read_text().splitlines()[0]
+    assert "train/" in header
+    assert "val/" in header
 
 
 def test_every_stage_belongs_to_a_method():
@@ -95,13 +102,17 @@ def test_composes_with_every_trainer(option):
     assert compose("experiment=sync_expert", f"trainer={option}").trainer.max_epochs == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", options("system"))
-def test_every_system_is_made_of_what_its_constructors_take(option):
+def test_every_system_is_made_of_what_its_constructors_take(option, trained):
     """Networks, losses and the system itself are built; no key is left that nobody reads."""
     from talkgen.configuration import build
 
-    experiment = option if option in STAGES else option.removesuffix("_bce")
-    cfg = compose(f"experiment={experiment}", f"system={option}", "size=tiny")
+    experiment = max((stage for stage in STAGES if option.startswith(stage)), key=len)
+    method = compose(f"experiment={experiment}").method
+    cfg = compose(
+        f"experiment={experiment}", f"system={option}", "size=tiny", f"paths.stages={trained / str(method)}"
+    )
     system = build(cfg.system)
     assert len(list(system.parameters())) > 0
     system.configure_optimizers()
