@@ -45,7 +45,7 @@ def order_of(method: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(tiny_store, tmp_path_factory) -> Path:
-    """Every stage of every method, one after the other, since each works with what the earlier ones learned."""
+    """Every stage of every method in order, since each works with what the earlier ones learned."""
     runs = tmp_path_factory.mktemp("runs")
     for method in METHODS:
         for experiment in order_of(method):
