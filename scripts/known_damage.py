@@ -121,7 +121,7 @@ def main() -> None:
             f"{cell.value:.{metric.digits}f}" if cell.value is not None else "n/a"
             for cell, metric in zip(cells, row, strict=True)
         ]
-    print(f"| {len(clips)} clips of {chosen.frames} frames, {chosen.size} px | {' | '.join(columns)} |")
+    print(f"| {len(clips)} clip(s) of {chosen.frames} frames, {chosen.size} px | {' | '.join(columns)} |")
     print("|---|" + "---:|" * len(columns))
     for place, metric in enumerate(metrics()):
         arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]

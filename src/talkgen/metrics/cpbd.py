@@ -144,7 +144,7 @@ class CPBDDifference(ClipMetric):
 
     higher_is_better = False
     needs = frozenset({"truth"})
-    column = "|CPBD − truth|[python-cpbd]"
+    column = "CPBD error[python-cpbd]"
 
     def frame_values(self, footage: Footage) -> Tensor:
         """Difference in each frame."""

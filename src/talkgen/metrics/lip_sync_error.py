@@ -176,7 +176,7 @@ class LSEDistance(_SyncMetric):
 class AVOffset(_SyncMetric):
     """Mean of |offset| over clips, in frames of 40 ms; the offset is the shift at which LSE-D is reached."""
 
-    name = "|AV offset|"
+    name = "abs AV offset"
     higher_is_better = False
     digits = 2
 
