@@ -42,7 +42,7 @@ def fill_gaps(boxes: NDArray[np.floating]) -> NDArray[np.float64] | None:
 
 @dataclass(frozen=True)
 class CropTrack:
-    """Where the crops of a clip lie: ``half`` (t,) the longer side of the box, halved; ``x``, ``y`` its middle."""
+    """Where crops lie: ``half`` (t,) the longer side of the box, halved, and its middle ``x``, ``y`` (t,)."""
 
     half: NDArray[np.float64]
     x: NDArray[np.float64]
