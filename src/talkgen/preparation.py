@@ -101,14 +101,14 @@ def prepare_corpus(cfg: DictConfig) -> int:
 
 
 def open_networks(settings: PrepareSettings) -> Networks:
-    """The networks that the settings name by a run.
+    """The networks that the settings name by a run, and the morphable model.
 
     Raises:
         TalkgenError: one cannot be used; said before any work is done.
     """
     from talkgen.data.clip_preparation import Networks
 
-    expert = codes = None
+    expert = codes = coefficients = None
     place = settings.av_expert
     if place is not None and (":" not in place or Path(place).exists()):  # else it is module:function
         from talkgen.inference.av_offset import load_av_offset
@@ -123,7 +123,11 @@ def open_networks(settings: PrepareSettings) -> Networks:
 
         codes = load_frame_codes(settings.codes, device="cpu")  # several workers would not share a GPU
         codes.load()
-    return Networks(expert, codes)
+    if "coefficients" in settings.features:
+        from talkgen.face3d.fitting import load_clip_fitter
+
+        coefficients = load_clip_fitter(settings.morphable_model)
+    return Networks(expert, codes, coefficients)
 
 
 def check(root: str) -> int:

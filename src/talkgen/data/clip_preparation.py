@@ -42,7 +42,7 @@ from talkgen.video.reader import VideoInfo, probe, read_frames
 _Network = TypeVar("_Network")
 
 SOUND_FEATURES = ("whisper", "hubert")
-FEATURES = (*SOUND_FEATURES, "codes")
+FEATURES = (*SOUND_FEATURES, "codes", "coefficients")
 _MISSING_SOUND_SECONDS = 0.5  # sound may end so much before the picture; it is filled up with silence
 _SHARPNESS_EVERY = 5  # frames
 _CODED_AT_ONCE = 32  # frames
@@ -86,6 +86,19 @@ class FrameEncoder(Protocol):
         ...
 
 
+class LandmarkFitter(Protocol):
+    """Gives the coefficients of a clip by a morphable model."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the model."""
+        ...
+
+    def __call__(self, landmarks: np.ndarray, crop: CropSettings) -> np.ndarray:
+        """Landmarks of a whole clip, `(n, 68, 2)` in pixels of the crop → float32 `(n, 257)`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Networks:
     """Networks of the layers above, which `talkgen prepare` opens; hashable, and light to send to workers.
@@ -93,10 +106,12 @@ class Networks:
     Attributes:
         av_expert: what `PrepareSettings.av_expert` names, where that is a run.
         codes: what `PrepareSettings.codes` names.
+        coefficients: fits what `PrepareSettings.morphable_model` names.
     """
 
     av_expert: TrainedAVExpert | None = None
     codes: FrameEncoder | None = None
+    coefficients: LandmarkFitter | None = None
 
     def digests(self) -> dict[str, str] | None:
         """The sha256 of each checkpoint; a store is made with one and the same. None without networks."""
@@ -126,6 +141,8 @@ class PrepareSettings:
         whisper, hubert: file, folder or hub id of the network; None: the registered default.
         codes: run of a VQGAN (folder or checkpoint; `talkgen prepare` opens it and hands it over in
             `Networks`), whose codes of the stored frames are the feature `codes`.
+        morphable_model: for the feature `coefficients`, which is fitted to the landmarks: `demo` (None), the
+            built-in head, or the file of a model (see `talkgen.face3d.model_files`).
         av_expert: what measures how far sound and picture are apart: a run of `experiment=sync_expert`
             (folder or checkpoint; `talkgen prepare` opens it and hands it over in `Networks`), or
             `module:function` that gives an `AVExpert`. None measures nothing.
@@ -150,6 +167,7 @@ class PrepareSettings:
     whisper: str | None = None
     hubert: str | None = None
     codes: str | None = None
+    morphable_model: str | None = None
     av_expert: str | None = None
     correct_av_offset: bool = True
     filters: FilterSettings = field(default_factory=FilterSettings)
@@ -166,6 +184,10 @@ class PrepareSettings:
             raise ValueError("without sound there are no features of it, no av_expert and no speaker")
         if ("codes" in self.features) != (self.codes is not None):
             raise ValueError("codes of frames need both features=[codes] and codes=RUN, the run of a VQGAN")
+        if self.morphable_model is not None and "coefficients" not in self.features:
+            raise ValueError(
+                "a morphable_model is for the coefficients of frames; add features=[coefficients]"
+            )
         if self.crop not in CROPS:
             raise ValueError(f"no crop {self.crop!r}; there are {', '.join(CROPS)}")
         if self.codec not in ("jpeg", "i420") or (self.codec == "i420" and self.size % 2):
@@ -259,6 +281,8 @@ class ClipPreparer:
         self.networks = networks or Networks()
         if settings.codes is not None and self.networks.codes is None:
             raise TalkgenError(f"codes={settings.codes}: its VQGAN was not handed over in networks")
+        if "coefficients" in settings.features and self.networks.coefficients is None:
+            raise TalkgenError("features=[coefficients]: the morphable model was not handed over in networks")
 
     def prepare(self, raw: RawClip, crop_like: RawClip | None = None) -> Iterator[Fragment | Reject]:
         """All clips of a raw clip, encoded, one after the other, and what was left out of it.
@@ -582,6 +606,7 @@ class ClipPreparer:
             "identity_warp": identity_warp(transform_points(stretch.matrices, stretch.keypoints)),
             "crop_matrix": stretch.matrices,
             **self._codes(encoder),
+            **self._coefficients(in_crop),
             **stretch.truth,
         }
         if waveform is not None:
@@ -597,6 +622,13 @@ class ClipPreparer:
         starts = range(0, frames, _CODED_AT_ONCE)
         parts = [encode(encoder.frames(start, start + _CODED_AT_ONCE)) for start in starts]
         return {"codes": np.concatenate(parts)}
+
+    def _coefficients(self, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+        """Coefficients of the morphable model, where they are asked for."""
+        fit = self.networks.coefficients
+        if "coefficients" not in self.settings.features or fit is None:
+            return {}
+        return {"coefficients": fit(landmarks, self.settings.crop_settings)}
 
     # Networks -----------------------------------------------------------------------------------------------
 

@@ -43,7 +43,12 @@ _PROBED = 48  # raw clips that are looked at to estimate the size of the store
 _BYTES_PER_PIXEL = {"jpeg": 0.65, "i420": 1.5}
 _OTHER_BYTES_PER_SECOND = 90_000  # mel, waveform, landmarks, matrices
 # codes: of 512 px, 16 pixels a code
-_FEATURE_BYTES_PER_SECOND = {"whisper": 50 * 384 * 4, "hubert": 50 * 768 * 4, "codes": 25 * 32**2 * 2}
+_FEATURE_BYTES_PER_SECOND = {
+    "whisper": 50 * 384 * 4,
+    "hubert": 50 * 768 * 4,
+    "codes": 25 * 32**2 * 2,
+    "coefficients": 25 * 257 * 4,
+}
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ def build_head(seed: int = HEAD_SEED) -> MorphableModel:
         triangles=mesh.triangles.astype(np.int32),
         landmark_vertices=mesh.landmarks,
         regions=_regions(mesh),
+        expression_deviation=np.sqrt(np.einsum("ij,jk,ik->i", mixing, _generator_scatter(), mixing)),
         generator_names=GENERATORS,
         mixing=mixing,
         lip_generators=tuple(names.index(name) for name in LIP_GENERATORS),

@@ -8,8 +8,9 @@ models.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ class MorphableModel:
         triangles: (m, 3) int32, counter-clockwise seen from outside.
         landmark_vertices: (68,) int64, the vertices of the iBUG landmarks.
         regions: named masks (n,) bool, at least ``face``, ``lip``, ``eye``, ``brow``, ``nose``, ``jaw``.
+        expression_deviation: (k_exp,) float64, how far each expression coefficient usually goes; ones unless
+            the model says more.
         generator_names: names of the true movements behind the expression coefficients (empty when unknown).
         mixing: (k_exp, generators) float64 W with ``coefficients = W @ generators``; None when unknown.
         lip_generators, eye_generators, brow_generators: indices into ``generator_names``.
@@ -43,11 +46,53 @@ class MorphableModel:
     triangles: NDArray[np.int32]
     landmark_vertices: NDArray[np.int64]
     regions: Mapping[str, NDArray[np.bool_]]
+    expression_deviation: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
     generator_names: tuple[str, ...] = ()
     mixing: NDArray[np.float64] | None = None
     lip_generators: tuple[int, ...] = ()
     eye_generators: tuple[int, ...] = ()
     brow_generators: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.expression_deviation):
+            object.__setattr__(self, "expression_deviation", np.ones(len(self.expression_basis)))
+
+    def resized(self, identity: int = 80, expression: int = 64, texture: int = 80) -> MorphableModel:
+        """The model with so many coefficients, as the 257 numbers hold them: the last ones are left out, or
+        coefficients that move nothing are added; of the movements behind them nothing is known then. A model
+        of these sizes is given back as it is.
+        """
+        sizes = len(self.identity_basis), len(self.expression_basis), len(self.albedo_basis)
+        if sizes == (identity, expression, texture):
+            return self
+        deviation = np.ones(expression)
+        deviation[: sizes[1]] = self.expression_deviation[:expression]
+        return replace(
+            self,
+            identity_basis=_fitted(self.identity_basis, identity),
+            expression_basis=_fitted(self.expression_basis, expression),
+            albedo_basis=_fitted(self.albedo_basis, texture),
+            expression_deviation=deviation,
+            generator_names=(),
+            mixing=None,
+            lip_generators=(),
+            eye_generators=(),
+            brow_generators=(),
+        )
+
+    def sha256(self) -> str:
+        """Digest of what coefficients mean: mean, bases, deviations and landmarks."""
+        digest = hashlib.sha256()
+        for array in (
+            self.mean,
+            self.identity_basis,
+            self.expression_basis,
+            self.expression_deviation,
+            self.landmark_vertices,
+        ):
+            # rounded, so that the last bits of a computed model, which differ between machines, do not count
+            digest.update(np.round(np.asarray(array, np.float64), 4).astype(np.float32).tobytes())
+        return digest.hexdigest()
 
     def vertices(self, identity: NDArray[np.floating], expression: NDArray[np.floating]) -> Float32:
         """Vertices ``(..., n, 3)`` for coefficients ``(..., 80)`` and ``(..., 64)`` (leading axes
@@ -89,6 +134,12 @@ class MorphableModel:
                 "this model was learned from scans: the movements behind its coefficients are not known"
             )
         return self.mixing
+
+
+def _fitted(basis: Float32, size: int) -> Float32:
+    """The first vectors of a basis, or the basis and zeros."""
+    added = np.zeros((max(size - len(basis), 0), *basis.shape[1:]), np.float32)
+    return np.concatenate([basis[:size], added])
 
 
 def _combine(coefficients: NDArray[np.floating], basis: Float32) -> Float32:
