@@ -37,8 +37,8 @@ def read_bfm(file: str | Path) -> MorphableModel:
     if missing := [name for name in _NEEDED if name not in content]:
         raise FileError(
             file,
-            f"has no {', '.join(missing)}; give BFM_model_front.mat, which Deep3DFaceRecon's transferBFM09
-            makes",
+            f"has no {', '.join(missing)}; give BFM_model_front.mat, "
+            "which Deep3DFaceRecon's transferBFM09 makes",
         )
     flat = content["meanshape"].reshape(-1)
     if any(len(content[name]) != len(flat) for name in ("idBase", "exBase", "texBase")) or len(flat) % 3:
