@@ -53,14 +53,14 @@ def read_bfm(file: str | Path) -> MorphableModel:
     mean = shape - shape.mean(0)  # as models/bfm.py does (`recenter`)
 
     def basis(name: str, unit: float = 1.0) -> np.ndarray:
-        return np.ascontiguousarray(content[name].T.reshape(-1, len(mean), 3).astype(np.float32) * unit)
+        return np.ascontiguousarray(content[name].T.reshape(-1, len(mean), 3).astype(np.float32) * np.float32(unit))
 
     return MorphableModel(
         mean=mean,
         identity_basis=basis("idBase"),
         expression_basis=basis("exBase"),
         mean_albedo=(content["meantex"].reshape(-1, 3) / 255).astype(np.float32),
-        albedo_basis=basis("texBase", np.float32(1 / 255)),
+        albedo_basis=basis("texBase", 1 / 255),
         triangles=triangles.astype(np.int32),
         landmark_vertices=landmarks,
         regions=regions_from_landmarks(mean, landmarks),

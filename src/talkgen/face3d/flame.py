@@ -28,6 +28,8 @@ _IDENTITIES = 300  # of the shape directions; the others are expressions
 _JAW_DEVIATION = (0.15, 0.03, 0.03)  # radians about x, y, z
 _ARRAYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f")
 _LANDMARKS = ("landmark_faces", "landmark_weights")
+# what numpy itself has its arrays and numbers unpickled with, wherever this version keeps it
+_RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
 
 
 def read_flame(file: str | Path) -> MorphableModel:
@@ -126,7 +128,7 @@ def convert_flame(model: str | Path, landmarks: str | Path, out: str | Path) -> 
         temporary,
         landmark_faces=np.asarray(embedding["full_lmk_faces_idx"]).reshape(-1).astype(np.int64),
         landmark_weights=np.asarray(embedding["full_lmk_bary_coords"]).reshape(-1, 3).astype(np.float64),
-        **{name: np.asarray(content[name]) for name in _ARRAYS},
+        **{name: np.asarray(content[name]) for name in _ARRAYS},  # type: ignore[arg-type]
     )
     temporary.replace(out)
     read_flame(out)  # says what does not fit
@@ -169,7 +171,7 @@ class _Numbers(pickle.Unpickler):
             "_reconstruct",
             "scalar",
         ):
-            return getattr(np._core.multiarray, name)
+            return _RECONSTRUCT if name == "_reconstruct" else _SCALAR
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
         raise pickle.UnpicklingError(f"it wants {module}.{name}")
