@@ -53,7 +53,9 @@ def read_bfm(file: str | Path) -> MorphableModel:
     mean = shape - shape.mean(0)  # as models/bfm.py does (`recenter`)
 
     def basis(name: str, unit: float = 1.0) -> np.ndarray:
-        return np.ascontiguousarray(content[name].T.reshape(-1, len(mean), 3).astype(np.float32) * np.float32(unit))
+        return np.ascontiguousarray(
+            content[name].T.reshape(-1, len(mean), 3).astype(np.float32) * np.float32(unit)
+        )
 
     return MorphableModel(
         mean=mean,

@@ -55,6 +55,8 @@ class FittingSettings:
             head from a far one; were this free, every head would come out too small, because expressions
             that follow the noise cost less then.
         identity_frames: frames from which the identity is found.
+        independent_frames: as how many they count against the identity's prior: what a landmark network and a
+            model disagree about is the same in all frames, and no person is made of it.
         identity_steps, frame_steps: Gauss-Newton steps.
     """
 
@@ -68,6 +70,7 @@ class FittingSettings:
     translation_change: float = 0.1
     depth_deviation: float = 0.3
     identity_frames: int = 48
+    independent_frames: float = 4.0
     identity_steps: int = 8
     frame_steps: int = 4
 
@@ -325,9 +328,10 @@ class _Clip:
         factor = torch.linalg.cholesky(normal)
         eliminated = torch.cholesky_solve(cross, factor)
         first = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
-        outer = torch.eye(len(identity), dtype=torch.float64)
+        prior = max(1.0, len(frames) / self.settings.independent_frames)
+        outer = prior * torch.eye(len(identity), dtype=torch.float64)
         outer = outer + (by_identity.mT @ by_identity - cross.mT @ eliminated).sum(0)
-        right = torch.einsum("fmk,fm->k", by_identity, residual) - identity
+        right = torch.einsum("fmk,fm->k", by_identity, residual) - prior * identity
         right = right - torch.einsum("fkj,fk->j", cross, first)
         change = torch.linalg.solve(outer, right)
         return identity + change, state + first - eliminated @ change
