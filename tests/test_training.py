@@ -266,3 +266,16 @@ def test_bfloat16(train, tmp_path):
     assert train("experiment=sync_expert", "precision=bf16-mixed", "size.sync_expert.steps=2") == 0
     rows = list(csv.DictReader((tmp_path / "runs/sync_expert-demo/metrics.csv").open()))
     assert all(float(row["train/sync"]) < 10 for row in rows if row["train/sync"])
+
+
+def test_automatic_precision_is_settled_once(monkeypatch):
+    def settled(native: bool, begun: str | None = None, asked: str = "auto") -> str:
+        monkeypatch.setattr(training, "native_bfloat16", lambda accelerator: native)
+        cfg = OmegaConf.create({"precision": asked, "trainer": {"accelerator": "cpu"}})
+        training.settle_precision(cfg, None if begun is None else OmegaConf.create({"precision": begun}))
+        return cfg.precision
+
+    assert settled(True) == "bf16-mixed"
+    assert settled(False) == "32-true"
+    assert settled(False, begun="bf16-mixed") == "bf16-mixed"
+    assert settled(True, asked="64-true") == "64-true"
