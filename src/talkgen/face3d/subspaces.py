@@ -118,7 +118,7 @@ def motion_energy(model: MorphableModel, region: str) -> Array:
 
 
 def disentangle(
-    energies: Mapping[str, Array], sizes: Mapping[str, int], covariance: Array, ridge: float = 0.02
+    energies: Mapping[str, Array], sizes: Mapping[str, int], covariance: Array, ridge: float = 1.0
 ) -> Subspaces:
     """Subspaces of regions.
 
