@@ -41,8 +41,8 @@ CROPS: dict[str, CropSettings] = {
     "head": CropSettings(scale=1.7, eye_line=0.44),
     "close": CropSettings(scale=1.1, eye_line=0.40),
 }
-"""Named presets. In all of them the horizontal middle passes just under the eyes: the upper half holds eyes, brows
-and forehead, the lower half nose, mouth and chin, as Wav2Lip, Diff2Lip and SwapTalk (fig. 1) need.
+"""Named presets. In all of them the horizontal middle passes just under the eyes: the upper half holds eyes,
+brows and forehead, the lower half nose, mouth and chin, as Wav2Lip, Diff2Lip and SwapTalk (fig. 1) need.
 ``face``: forehead to chin and a margin. ``head``: head and shoulders, as in SwapTalk's figure. ``close``:
 brows to chin, where every pixel must count."""
 
