@@ -101,7 +101,8 @@ def test_a_folder_of_other_settings_is_refused(corpus: Path, tmp_path: Path):
         TINY,
         DemoSettings(identities=2),
         DemoSettings(identities=30, seed=3),
-        DemoSettings(identities=14, held_out=6),
+        DemoSettings(identities=14, held_out=6, held_out_clips=2),
+        DemoSettings(identities=3, held_out=8),
     ],
 )
 def test_held_out_by_construction(settings: DemoSettings):

@@ -16,6 +16,15 @@ def test_weights_choose_what_counts() -> None:
     assert weighted_l1(picture, truth, weight).item() == pytest.approx((1 + 9) / 4)
 
 
+def test_every_picture_counts_alike() -> None:
+    """Halves of a batch, averaged, are the batch, though one weight covers more pixels than the other."""
+    generated, truth = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
+    weight = torch.zeros(2, 1, 4, 4)
+    weight[0, :, :2], weight[1, :, :, :1] = 1.0, 2.0
+    apart = [weighted_l1(generated[i : i + 1], truth[i : i + 1], weight[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(weighted_l1(generated, truth, weight), sum(apart) / 2)
+
+
 def test_region_boxes() -> None:
     landmarks = torch.full((2, 68, 2), 2.0)
     landmarks[:, 48:68] = torch.tensor([10.0, 20.0])

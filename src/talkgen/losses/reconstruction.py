@@ -17,12 +17,16 @@ def weighted_l1(
     ground_truth: Float[Tensor, "b c h w"],
     weight: Float[Tensor, "b 1 h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Σ w·|x̂ − x| / Σ w; without weights the mean. A mask of zeros and ones is a weight."""
+    """Σ w·|x̂ − x| / Σ w of each picture, and their mean; without weights the mean of all.
+
+    A mask of zeros and ones is a weight. Every picture counts alike, however large its weights are, so that
+    parts of a batch on several devices give what the whole batch gives.
+    """
     difference = (generated - ground_truth).abs()
     if weight is None:
         return difference.mean()
     weight = weight.expand_as(difference)
-    return (weight * difference).sum() / weight.sum().clamp_min(1e-8)
+    return ((weight * difference).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1e-8)).mean()
 
 
 def region_weight(

@@ -42,9 +42,10 @@ class DemoSettings:
     Args:
         seed: everything follows from it.
         identities: people, at least 2.
-        held_out: how many of them, the last ones, are in the test split; None: a sixth (at least one).
+        held_out: how many of them, the last ones, are in the test split (at most half); None: a sixth (at
+            least one).
         clips_per_identity: clips in which each of them speaks as himself.
-        held_out_clips: the same for people of the test split; None: as many as the others.
+        held_out_clips: the same for people of the test split, if it is fewer; None: as many as the others.
         swaps_per_identity: of these, how many are rendered once more with another identity's face.
         seconds: length of every clip.
         size_pixels: width and height of the pictures (even).
@@ -64,22 +65,26 @@ class DemoSettings:
     def __post_init__(self) -> None:
         if self.identities < 2:
             raise ValueError("the demo corpus needs at least 2 identities (one is held out)")
-        if not 1 <= self.tested < self.identities:
-            raise ValueError(
-                f"held_out must leave someone to train on, got {self.held_out} of {self.identities}"
-            )
         if self.size_pixels % 2 or self.size_pixels < 32:
             raise ValueError(f"size_pixels must be even and at least 32, got {self.size_pixels}")
-        fewest = min(self.clips_per_identity, self.held_out_clips or self.clips_per_identity)
-        if not 0 <= self.swaps_per_identity <= fewest:
-            raise ValueError(f"swaps_per_identity must lie between 0 and {fewest}, the clips of a person")
+        if not 0 <= self.swaps_per_identity <= self.tested_clips:
+            raise ValueError(
+                f"swaps_per_identity must lie between 0 and {self.tested_clips}, the clips of a person"
+            )
         if self.seconds < 1.0:
             raise ValueError(f"clips must last at least 1 second, got {self.seconds}")
 
     @property
     def tested(self) -> int:
         """Number of identities in the test split."""
-        return max(1, self.identities // 6) if self.held_out is None else self.held_out
+        wanted = self.identities // 6 if self.held_out is None else min(self.held_out, self.identities // 2)
+        return max(1, wanted)
+
+    @property
+    def tested_clips(self) -> int:
+        """Clips of a person in the test split, as himself."""
+        few = self.clips_per_identity if self.held_out_clips is None else self.held_out_clips
+        return min(few, self.clips_per_identity)
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain numbers, for a file."""
@@ -179,9 +184,7 @@ def plan_clips(settings: DemoSettings) -> list[ClipPlan]:
         mates = [i for i in everyone if i != identity and tested[i] == tested[identity]]
         if not mates and tested[identity]:
             mates = [i for i in everyone if i != identity]
-        clips = settings.clips_per_identity
-        if tested[identity] and settings.held_out_clips is not None:
-            clips = settings.held_out_clips
+        clips = settings.tested_clips if tested[identity] else settings.clips_per_identity
         for take in range(clips):
             # with few people none is left for validation alone: the last take of the first one is
             lent = settings.identities < 6 and identity == 0 and 0 < take == clips - 1
