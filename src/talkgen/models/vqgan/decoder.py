@@ -57,7 +57,7 @@ class Decoder(nn.Module):
         self.norm_out = group_norm(width)
         self.conv_out = nn.Conv2d(width, out_channels * patch**2, 3, padding=1)
         if patch > 1:  # every pixel of a square begins alike (ICNR), else squares show as a checkerboard
-            for tensor in (self.conv_out.weight, self.conv_out.bias):
+            for tensor in self.conv_out.parameters():
                 tensor.data = tensor.data[:: patch**2].repeat_interleave(patch**2, dim=0)
 
     def forward(self, z: Tensor) -> Tensor:
