@@ -214,6 +214,16 @@ def mirror_warp(warp: np.ndarray, size: int) -> np.ndarray:
     return mirrored
 
 
+def as_model(frames: torch.Tensor) -> torch.Tensor:
+    """uint8 pictures (n, h, w, 3) → float32 (n, 3, h, w) in [-1, 1], on the same device."""
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def as_uint8(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures (n, 3, h, w) in [-1, 1] → uint8 (n, h, w, 3), as they would be written to a file."""
+    return ((pictures.permute(0, 2, 3, 1).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def to_model_range(batch: dict[str, Any]) -> dict[str, Any]:
     """Turn pictures of a batch from uint8 `b t h w 3` into float32 `b t 3 h w` in [-1, 1]; the rest stays."""
     for name in ("video", "reference"):

@@ -23,7 +23,7 @@ from torch import Tensor
 from talkgen.audio.alignment import mel_window, mel_windows
 from talkgen.audio.mel import mel_spectrogram
 from talkgen.configuration import build
-from talkgen.data.windows import resize_frames, resize_points
+from talkgen.data.windows import as_model, resize_frames, resize_points
 from talkgen.inference.runs import Trained, find_trained, load_network, run_config
 from talkgen.models.experts.syncnet import FRAMES, SyncNet, syncnet_input
 
@@ -128,8 +128,7 @@ class AVOffset:
         audio, face = [torch.empty(0, expert.network.dim)], [torch.empty(0, expert.network.dim)]
         for inside in torch.arange(len(mels)).split(_BATCH_WINDOWS):
             first, last = int(inside[0]), int(inside[-1]) + FRAMES
-            pictures = torch.from_numpy(resize_frames(frames[first:last], expert.size))
-            pictures = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+            pictures = as_model(torch.from_numpy(resize_frames(frames[first:last], expert.size)))
             within = inside[:, None] + torch.arange(FRAMES)
             video = pictures[within - first]
             if expert.view is not None:

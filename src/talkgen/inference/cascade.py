@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgen.audio.alignment import PerFrameConvention, mel_windows, per_frame_mel_window
-from talkgen.data.windows import resize_frames
+from talkgen.data.windows import as_model, as_uint8, resize_frames
 from talkgen.faces.crop import CROPS, CropSettings
 from talkgen.models.swaptalk.swapper import SourceMemory, Swapper
 
@@ -278,7 +278,7 @@ class SwapTalk:
         return self._compute(self.vqgan.lookup, codes.to(self.device))
 
     def _pictures_in(self, frames: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return as_model(torch.from_numpy(frames).to(self.device))
 
     @torch.inference_mode()
     def _compute(self, function: Any, *arguments: Any) -> Any:
@@ -293,8 +293,7 @@ def _moved(network: Any, device: str) -> Any:
 
 
 def _pictures_out(pictures: Tensor) -> NDArray[np.uint8]:
-    scaled = ((pictures.permute(0, 2, 3, 1).float() + 1) * 127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).cpu().numpy()
+    return as_uint8(pictures).cpu().numpy()
 
 
 def _split(frames: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgen.data.clip import Clip
-from talkgen.data.windows import resize_frames, resize_warp
+from talkgen.data.windows import as_model, as_uint8, resize_frames, resize_warp
 from talkgen.inference.cascade import SwapTalk
 from talkgen.metrics.contenders import Generated
-from talkgen.metrics.footage import CodeIndices, as_uint8
+from talkgen.metrics.footage import CodeIndices
 from talkgen.metrics.held_out import HeldOutClips
 from talkgen.models.vqgan.vqgan import VQGAN
 
@@ -45,7 +45,7 @@ class VQGANReconstruction:
         for start, stop in clips.spans(number):
             frames, codes = [], []
             for batch in clips.frames(number, start, stop).split(self.batch_frames):
-                images = batch.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+                images = as_model(batch.to(self.device))
                 with torch.inference_mode():
                     output = self.vqgan(images)
                 frames.append(as_uint8(output.reconstruction.cpu()))

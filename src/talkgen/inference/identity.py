@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from talkgen import weights
+from talkgen.data.windows import as_model
 from talkgen.losses.identity import IdentityLoss
 from talkgen.models.experts.arcface import load_arcface
 
@@ -38,7 +39,7 @@ class FrameIdentities:
     @torch.inference_mode()
     def __call__(self, frames: NDArray[np.uint8], identity_warp: NDArray[np.float32]) -> NDArray[np.float32]:
         """Crops ``(n, size, size, 3)``, RGB, and their matrices ``(n, 2, 3)`` → ``(n, dim)`` of length 1."""
-        images = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        images = as_model(torch.from_numpy(frames).to(self.device))
         warps = torch.from_numpy(identity_warp).to(self.device)
         directions: NDArray[np.float32] = _open(self.file, self.device).embed(images, warps).cpu().numpy()
         return directions

@@ -133,7 +133,7 @@ class ShiftedInfoNCE(nn.Module):
                 logits = torch.cat([together[:, None] / self.temperature, apart], dim=1)
                 first = torch.zeros(len(face), dtype=torch.long, device=face.device)
                 return F.cross_entropy(logits, first)
-            pairs = face.float() @ audio.float().T / self.temperature
+            pairs = every_cosine(audio, face) / self.temperature
             if same_clip is not None:  # after the division: its gradient has no bound where a cosine has none
                 pairs = pairs.masked_fill(same_clip.near, -torch.inf)
             apart = cosines(audio, face, shifted)[1] / self.temperature
@@ -156,6 +156,12 @@ def cosines(
         return (audio * face).sum(1), torch.einsum("bd,bnd->bn", face, shifted)
 
 
+def every_cosine(audio: Float[Tensor, "b d"], face: Float[Tensor, "n d"]) -> Float[Tensor, "n b"]:
+    """Cosines of each face with each audio, in float32 whatever the precision around it."""
+    with torch.autocast(audio.device.type, enabled=False):
+        return face.float() @ audio.float().T
+
+
 def shifted_cosines(
     audio: Float[Tensor, "b d"],
     face: Float[Tensor, "b d"],
@@ -171,8 +177,7 @@ def shifted_cosines(
     counted = torch.ones_like(apart, dtype=torch.bool)
     if same_clip is None:
         return together, apart, counted
-    with torch.autocast(audio.device.type, enabled=False):
-        pairs = face.float() @ audio.float().T
+    pairs = every_cosine(audio, face)
     return together, torch.cat([apart, pairs], dim=1), torch.cat([counted, same_clip.far], dim=1)
 
 

@@ -117,11 +117,6 @@ class Footage:
         return None
 
 
-def as_uint8(video: Tensor) -> Tensor:
-    """Float video in [-1, 1], (t, 3, h, w), → uint8 (t, h, w, 3), as it would be written to a file."""
-    return ((video.permute(0, 2, 3, 1).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
 def mouth_mask(mouth_points: Tensor, height: int, width: int, widen: float = 1.5) -> Tensor:
     """The mouth region as a bool mask (t, height, width).
 

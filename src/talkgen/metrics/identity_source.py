@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgen import weights
+from talkgen.data.windows import as_model
 from talkgen.download import file_sha256
 from talkgen.errors import MissingPackage, MissingWeights, TalkgenError
 from talkgen.faces.alignment import ARCFACE_SIZE, identity_warp
@@ -119,6 +120,6 @@ def _arcface_network(name: str) -> Recogniser:
     network = load_arcface(name)
 
     def embed(faces: NDArray[np.uint8]) -> Tensor:
-        return network(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1)
+        return network(as_model(torch.from_numpy(faces)))
 
     return embed

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from talkgen.data.windows import as_model
 from talkgen.losses.perceptual import LPIPS as Network
 from talkgen.metrics.clip_metric import ClipMetric
 from talkgen.metrics.footage import Footage, Region
@@ -38,7 +39,7 @@ def lpips(generated: Tensor, ground_truth: Tensor, net: Net = "alex") -> Tensor:
 
 def _scaled(frames: Tensor) -> Tensor:
     """To [-1, 1]: with [0, 1] every value would be two to four times too small, and nobody would notice."""
-    return frames.to(expert_device()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return as_model(frames.to(expert_device()))
 
 
 class LPIPS(ClipMetric, NeedsWeights):

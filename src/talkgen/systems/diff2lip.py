@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from talkgen.data.windows import as_uint8
 from talkgen.diffusion.gaussian import stratified_timesteps
 from talkgen.diffusion.sampler import Sampler
 from talkgen.errors import TalkgenError
@@ -29,7 +29,7 @@ from talkgen.models.diff2lip.inpainting import hide, inpaint, lower_mask
 from talkgen.models.diff2lip.unet import Diff2LipUNet
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
 from talkgen.systems.augmentation import VoiceAugmentation
-from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial, manual_step, with_schedules
 from talkgen.systems.vqgan import AdversarialSchedule
 
 
@@ -213,11 +213,11 @@ class Diff2LipSystem(LightningModule):
             denoised = self.denoise(windows, timestep)
             terms = self.generator_terms(windows, denoised)
             loss = torch.stack([self.weight(name) * term for name, term in terms.items()]).sum()
-            self._step(0, generator, loss)
+            manual_step(self, 0, generator, loss)
         if others and self.batches >= self.schedule.discriminator_start:
             with self.toggled_optimizer(others[0]):
                 terms["discriminator"] = self.discriminator_term(windows, denoised)
-                self._step(1, others[0], terms["discriminator"])
+                manual_step(self, 1, others[0], terms["discriminator"])
         self.batches += 1
         self.log("train/loss", loss.detach())
         for name, term in terms.items():
@@ -273,15 +273,6 @@ class Diff2LipSystem(LightningModule):
         share = self._share(active)
         return (active, share) if active.any() else (torch.arange(len(active)) == 0, share)
 
-    def _step(self, number: int, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        schedules = self.lr_schedulers()
-        if schedules:
-            schedule = schedules[number] if isinstance(schedules, list) else schedules
-            schedule.step()  # type: ignore[call-arg]
-
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip here, after a gradient scaler has taken its factor out (a manual step must do it itself)."""
         if self.gradient_clip:
@@ -310,9 +301,7 @@ class Diff2LipSystem(LightningModule):
         made_other = self._inpaint(target, reference, other, *noises)
         top = int((self.mask[0, 0, :, 0] == 0).sum())
         values = {
-            f"psnr_mask{suffix}": psnr(_to_bytes(x[:, :3, top:]), _to_bytes(target[:, :, top:]))
-            .mean()
-            .float()
+            f"psnr_mask{suffix}": psnr(as_uint8(x[:, :3, top:]), as_uint8(target[:, :, top:])).mean().float()
             for suffix, x in (("", made), ("_copy", reference))
         }
         if self.sync is None:
@@ -359,8 +348,7 @@ class Diff2LipSystem(LightningModule):
         optimizers = [self.optimizer(self.unet.parameters())]
         if self.sequence is not None and self.discriminator_optimizer is not None:
             optimizers.append(self.discriminator_optimizer(self.sequence.parameters()))
-        schedules = [self.learning_rate(optimizer) for optimizer in optimizers] if self.learning_rate else []
-        return optimizers, schedules
+        return with_schedules(optimizers, self.learning_rate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the counter."""
@@ -369,8 +357,3 @@ class Diff2LipSystem(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting."""
         self.batches = checkpoint["batches"]
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    """``(n, 3, h, w)`` in [-1, 1] → uint8 ``(n, h, w, 3)``."""
-    return ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

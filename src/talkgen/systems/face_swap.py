@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from talkgen.data.swap_pairs import KINDS
+from talkgen.data.windows import as_uint8
 from talkgen.errors import TalkgenError
 from talkgen.losses.face_swap import code_cross_entropy, identity_distance, latent_distance, mean_where
 from talkgen.losses.identity import IdentityLoss
@@ -23,7 +24,7 @@ from talkgen.models.layers.latent_scale import codebook_vectors
 from talkgen.models.swaptalk.identity_head import LatentIdentityHead
 from talkgen.models.swaptalk.swapper import Swapper
 from talkgen.models.vqgan.vqgan import VQGAN
-from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 SAME, FREE = KINDS.index("same"), KINDS.index("free")
 HELD_OUT = (
@@ -218,7 +219,7 @@ class FaceSwapSystem(LightningModule):
         swapped = self(sample.target, sample.source)
         distance = latent_distance(swapped, sample.label, self.face_swap.scale)
         picture, label = (self.vqgan.decode(latent).clamp(-1, 1) for latent in (swapped, sample.label))
-        decibels = psnr(_to_bytes(picture), _to_bytes(label)).float()
+        decibels = psnr(as_uint8(picture), as_uint8(label)).float()
         taught = sample.labelled & ~sample.same
         self._note("distance", distance, sample.labelled)
         self._note("proxy", distance, taught)
@@ -262,7 +263,7 @@ class FaceSwapSystem(LightningModule):
             "swapped": self(sample.target, sample.source),
             "label": sample.label,
         }
-        return {name: _to_bytes(self.vqgan.decode(latent)) for name, latent in latents.items()}
+        return {name: as_uint8(self.vqgan.decode(latent)) for name, latent in latents.items()}
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -274,12 +275,4 @@ class FaceSwapSystem(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which steps after every batch."""
         optimizer = self.optimizer(self.face_swap.parameters())  # type: ignore[attr-defined]
-        if self.learning_rate is None:
-            return optimizer
-        schedule = {"scheduler": self.learning_rate(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    """``(b, 3, h, w)`` in [-1, 1] → uint8 ``(b, h, w, 3)``."""
-    return ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return with_schedule(optimizer, self.learning_rate)

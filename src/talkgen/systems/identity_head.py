@@ -17,7 +17,7 @@ from talkgen.models.frozen import Frozen
 from talkgen.models.layers.latent_scale import codebook_vectors
 from talkgen.models.swaptalk.identity_head import LatentIdentityHead
 from talkgen.models.vqgan.vqgan import VQGAN
-from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,7 @@ class IdentityHeadSystem(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which steps after every batch."""
         optimizer = self.optimizer(self.identity_head.parameters())
-        if self.learning_rate is None:
-            return optimizer
-        schedule = {"scheduler": self.learning_rate(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return with_schedule(optimizer, self.learning_rate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the teacher has said, so that a resumed run learns from the same."""

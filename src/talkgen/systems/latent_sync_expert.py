@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from talkgen.errors import TalkgenError
-from talkgen.losses.lip_sync import CosineBCELoss, SameClip, ShiftedInfoNCE
+from talkgen.losses.lip_sync import CosineBCELoss, SameClip, ShiftedInfoNCE, cosines, every_cosine
 from talkgen.losses.mouth_shape import MouthShapeLoss
 from talkgen.models.experts.latent_syncnet import LatentSyncNet
 from talkgen.models.frozen import Frozen
 from talkgen.models.layers.latent_scale import codebook_vectors
 from talkgen.models.vqgan.vqgan import VQGAN
 from talkgen.systems.augmentation import VoiceAugmentation
-from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 from talkgen.systems.sync_expert import StallWatch, clip_numbers, right_choices, sync_accuracy
 
 
@@ -120,8 +120,8 @@ class LatentSyncExpertSystem(LightningModule):
         loss: Tensor = self.loss(audio, face, shifted, same_clip)
         self.log("train/sync", loss.detach(), prog_bar=True)
         with torch.no_grad():
-            cosines = face @ audio.T
-            self.log("train/accuracy", sync_accuracy(cosines.diagonal(), cosines, same_clip.far))
+            pairs = every_cosine(audio, face)
+            self.log("train/accuracy", sync_accuracy(pairs.diagonal(), pairs, same_clip.far))
         total = loss
         if self.mouth_shape is not None:
             shape = self.mouth_shape(audio, face, batch["landmarks"])
@@ -136,17 +136,17 @@ class LatentSyncExpertSystem(LightningModule):
         number, frame = clip_numbers(batch), batch["frame"]
         same_clip = SameClip.of(number, frame, self.min_shift)
         self.log("val/sync", self.loss(audio, face, shifted, same_clip), batch_size=len(face), sync_dist=True)
-        cosines = face @ audio.T
-        right = right_choices(cosines.diagonal(), cosines)
+        pairs = every_cosine(audio, face)
+        right = right_choices(pairs.diagonal(), pairs)
         self._note("accuracy", right[same_clip.far])
         if "shift" in batch:
-            apart = torch.einsum("be,bne->bn", face, shifted)
-            chosen = right_choices(cosines.diagonal(), apart)
+            together, apart = cosines(audio, face, shifted)
+            chosen = right_choices(together, apart)
             self._note("accuracy", chosen[batch["shift"].abs() >= self.min_shift])
         away = (frame[:, None] - frame).abs()
         for distance in self.distances:
-            pairs = (number[:, None] == number) & (away == distance)
-            self._note(f"accuracy_{distance}", right[pairs])
+            apart_by = (number[:, None] == number) & (away == distance)
+            self._note(f"accuracy_{distance}", right[apart_by])
 
     def _note(self, name: str, right: Tensor) -> None:
         self._right.setdefault(name, []).append(right)
@@ -170,10 +170,7 @@ class LatentSyncExpertSystem(LightningModule):
         """One optimiser over the expert and what the losses learn (temperature, heads)."""
         trained = [self.expert, self.loss, *([self.mouth_shape] if self.mouth_shape is not None else [])]
         optimizer = self.optimizer([p for module in trained for p in module.parameters()])
-        if self.learning_rate is None:
-            return optimizer
-        scheduler = {"scheduler": self.learning_rate(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return with_schedule(optimizer, self.learning_rate)
 
 
 def lower_latents(vqgan: VQGAN, codes: Tensor) -> Tensor:

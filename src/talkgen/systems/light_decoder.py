@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from talkgen.data.windows import as_uint8
 from talkgen.errors import TalkgenError
-from talkgen.metrics.footage import as_uint8
 from talkgen.metrics.psnr import psnr
 from talkgen.models.frozen import Frozen
 from talkgen.models.layers.latent_scale import LatentScale, codebook_vectors
 from talkgen.models.vqgan.light_decoder import LightDecoder
 from talkgen.models.vqgan.vqgan import VQGAN
-from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 
 class LightDecoderSystem(LightningModule):
@@ -117,7 +117,4 @@ class LightDecoderSystem(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which steps after every batch."""
         optimizer = self.optimizer(self.decoder.parameters())
-        if self.learning_rate is None:
-            return optimizer
-        schedule = {"scheduler": self.learning_rate(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return with_schedule(optimizer, self.learning_rate)

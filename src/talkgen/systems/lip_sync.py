@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from talkgen.data.windows import as_uint8
 from talkgen.errors import TalkgenError
 from talkgen.losses.adversarial import AdversarialLoss
 from talkgen.losses.face_swap import code_cross_entropy
@@ -27,7 +27,7 @@ from talkgen.models.swaptalk.lip_sync import LipSync, lower_quantizer, nearest_c
 from talkgen.models.swaptalk.swapper import Swapper
 from talkgen.models.vqgan.vqgan import VQGAN
 from talkgen.systems.augmentation import VoiceAugmentation
-from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial, manual_step, with_schedules
 
 
 @dataclass(frozen=True)
@@ -228,12 +228,12 @@ class LipSyncSystem(LightningModule):
             fake, real = self.mouths(lower, sample)
             terms |= self.picture_terms(fake, real)
         loss = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
-        self._step(0, generator, loss)
+        manual_step(self, 0, generator, loss)
         if fake is not None and real is not None and self.discriminator is not None:
             assert self.adversarial is not None
             logits = (self.discriminator(fake.detach()), self.discriminator(real))
             terms["discriminator"] = self.adversarial.discriminator_loss(*logits)
-            self._step(1, others[0], terms["discriminator"])
+            manual_step(self, 1, others[0], terms["discriminator"])
         self.log("train/loss", loss.detach())
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), prog_bar=name == "code")
@@ -314,15 +314,6 @@ class LipSyncSystem(LightningModule):
             self.discriminator.requires_grad_(True)
         return terms
 
-    def _step(self, number: int, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        schedules = self.lr_schedulers()
-        if schedules:
-            schedule = schedules[number] if isinstance(schedules, list) else schedules
-            schedule.step()  # type: ignore[call-arg]
-
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip here, after a gradient scaler has taken its factor out (a manual step must do it itself)."""
         if self.gradient_clip:
@@ -343,7 +334,7 @@ class LipSyncSystem(LightningModule):
             distance = (self._normal(made) - true).abs().mean(dim=1, keepdim=True)
             values[f"latent{suffix}"] = distance.mean()
             values[f"mouth{suffix}"] = (cells * distance).sum() / cells.sum().clamp_min(1e-6)
-            fake, real = (_to_bytes(mouth) for mouth in self.mouths(made, sample, 2 * self.decode_frames))
+            fake, real = (as_uint8(mouth) for mouth in self.mouths(made, sample, 2 * self.decode_frames))
             real_psnr[f"psnr_mouth{suffix}"] = psnr(fake, real).mean().float()
         expert, mel = self.expert, batch["mel"]
         audio, truth = expert(mel, sample.lower)
@@ -379,15 +370,9 @@ class LipSyncSystem(LightningModule):
         optimizers = [self.optimizer([*self.lip_sync.parameters(), *self.shape_head.parameters()])]
         if self.discriminator is not None and self.discriminator_optimizer is not None:
             optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
-        schedules = [self.learning_rate(optimizer) for optimizer in optimizers] if self.learning_rate else []
-        return optimizers, schedules
+        return with_schedules(optimizers, self.learning_rate)
 
 
 def _share(difference: Tensor) -> Tensor:
     """Share of positive numbers; zeros count half."""
     return ((difference > 0).float() + 0.5 * (difference == 0).float()).mean()
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    """``(n, 3, h, w)`` in [-1, 1] → uint8 ``(n, h, w, 3)``."""
-    return ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

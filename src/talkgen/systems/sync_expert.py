@@ -16,7 +16,7 @@ from talkgen.losses.mouth_shape import MouthShapeLoss
 from talkgen.models.experts.lip_view import LipView
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
 from talkgen.systems.augmentation import BoxAugmentation, VoiceAugmentation
-from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 log = logging.getLogger(__name__)
 
@@ -170,10 +170,7 @@ class SyncExpertSystem(LightningModule):
         """One optimiser over the expert and what the losses learn (temperature, heads)."""
         trained = [self.expert, self.loss, *([self.mouth_shape] if self.mouth_shape is not None else [])]
         optimizer = self.optimizer([p for module in trained for p in module.parameters()])
-        if self.learning_rate is None:
-            return optimizer
-        scheduler = {"scheduler": self.learning_rate(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return with_schedule(optimizer, self.learning_rate)
 
 
 def clip_numbers(batch: dict[str, Any]) -> Tensor:

@@ -7,10 +7,10 @@ from typing import Any, Literal, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from talkgen.data.windows import as_uint8
 from talkgen.losses.adversarial import AdversarialLoss, adaptive_weight
 from talkgen.losses.reconstruction import region_box, weighted_l1
 from talkgen.losses.weights import VQGANWeights
@@ -18,7 +18,7 @@ from talkgen.metrics.psnr import psnr
 from talkgen.metrics.seam import seam
 from talkgen.models.vqgan.vqgan import VQGAN, VQGANOutput
 from talkgen.systems.augmentation import ColourAugmentation
-from talkgen.systems.partials import OptimizerPartial, SchedulePartial
+from talkgen.systems.partials import OptimizerPartial, SchedulePartial, manual_step, with_schedules
 
 
 class IdentityTerm(Protocol):
@@ -141,14 +141,14 @@ class VQGANSystem(LightningModule):
                 image, output, batch["identity_warp"].flatten(0, 1), batch["landmarks"].flatten(0, 1)
             )
             loss = self._total(terms, output)
-            self._step(generator, loss)
+            manual_step(self, 0, generator, loss)
         if self.batches >= self.schedule.discriminator_start:
             fake = output.reconstruction.detach()
             with self.toggled_optimizer(discriminator):
                 terms["discriminator"] = self.adversarial.discriminator_loss(
                     self.discriminator(fake), self.discriminator(image)
                 )
-                self._step(discriminator, terms["discriminator"])
+                manual_step(self, 1, discriminator, terms["discriminator"])
         self.batches += 1
         self.code_use.update(output.codes, self.vqgan.quantize.codes)
         self._log_training(terms, loss, image, output)
@@ -197,15 +197,6 @@ class VQGANSystem(LightningModule):
             total = total + factor * weights.identity * terms["identity"]
         return total
 
-    def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        schedulers = self.lr_schedulers()
-        if schedulers:
-            index = self.optimizers().index(optimizer)  # type: ignore[union-attr]
-            schedulers[index].step()  # type: ignore[index]
-
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip here, after a gradient scaler has taken its factor out (a manual step must do it itself)."""
         if self.gradient_clip:
@@ -231,7 +222,7 @@ class VQGANSystem(LightningModule):
         fake = output.reconstruction.clamp(-1, 1)
         size = len(image)
         self.log("val/l1", (image - fake).abs().mean(), batch_size=size, sync_dist=True)
-        decibels = psnr(_to_bytes(fake), _to_bytes(image)).mean().float()
+        decibels = psnr(as_uint8(fake), as_uint8(image)).mean().float()
         self.log("val/psnr", decibels, prog_bar=True, batch_size=size, sync_dist=True)
         height, width = image.shape[-2:]
         box = region_box(batch["landmarks"].flatten(0, 1), height, width, "mouth")
@@ -254,8 +245,7 @@ class VQGANSystem(LightningModule):
         generator = self.optimizer([p for p in self.vqgan.parameters() if p.requires_grad])
         discriminator = self.discriminator_optimizer(self.discriminator.parameters())
         optimizers = [generator, discriminator]
-        schedules = [self.learning_rate(optimizer) for optimizer in optimizers] if self.learning_rate else []
-        return optimizers, schedules
+        return with_schedules(optimizers, self.learning_rate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the counters; leave frozen experts out."""
@@ -297,8 +287,3 @@ class CodeUse:
             result[f"active_codes_{name}"] = (counts > 0).sum().float()
             result[f"perplexity_{name}"] = torch.special.entr(frequency).sum().exp().float()
         return result
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    """``(b, 3, h, w)`` in [-1, 1] → uint8 ``(b, h, w, 3)``."""
-    return ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,7 +1,8 @@
-"""What a lip-sync module makes of fixed held-out clips, as videos with sound."""
+"""What a generator of lips makes of fixed held-out clips, as videos with sound."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,17 +13,37 @@ from numpy.typing import NDArray
 
 from talkgen.audio.alignment import mel_windows, per_frame_mel_window
 from talkgen.data.clip import Clip
+from talkgen.data.datamodule import TalkingFaceData
 from talkgen.data.latent_data import LatentData
-from talkgen.data.windows import resize_frames
-from talkgen.systems.callbacks.samples import SAMPLE_RATE, choose_clips, evaluated
+from talkgen.data.windows import as_model, as_uint8, resize_frames
+from talkgen.systems.callbacks.samples import CHUNK, SAMPLE_RATE, choose_clips, evaluated
 from talkgen.video.writer import VideoWriter
 
 
 class MovesLips(Protocol):
     """A system that can show what it does."""
 
-    def sample(self, codes: torch.Tensor, reference_codes: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
-        """Codes ``(t, h, w)`` and ``(r, h, w)``, mels ``(t, 1, 80, 16)`` → ``(t, 3, height, width)``."""
+    def sample(self, target: torch.Tensor, reference: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+        """Target and references as the system's data hold them (codes ``(t, h, w)`` and ``(r, h, w)``, or
+        pictures ``(t, 3, h, w)`` and ``(r, 3, h, w)`` in [-1, 1]), mels ``(t, 1, 80, 16)`` → pictures.
+        """
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a system is shown of a clip, and what is compared with its answer.
+
+    Attributes:
+        target: codes or pictures of the first frames.
+        reference: the same of frames from the rest of the clip, where there is one.
+        truth: uint8 ``(t, size, size, 3)``, the first frames.
+        piece: frames that the system takes at a time.
+    """
+
+    target: torch.Tensor
+    reference: torch.Tensor
+    truth: NDArray[np.uint8]
+    piece: int
 
 
 class LipVideos(Callback):
@@ -60,35 +81,54 @@ class LipVideos(Callback):
                     file = self.folder / f"step-{done:07d}-{clip.id.replace('/', '_')}.mp4"
                     self._write(data, clip, other, pl_module, file)
 
-    def _write(self, data: LatentData, clip: Clip, other: Clip, system: Any, file: Path) -> None:
-        store, size, window = data.store, data.latents.size, data.window.frames
-        count = min(clip.frames, round(self.seconds * clip.fps)) // window * window
-        places = np.linspace(0, clip.frames - 1, max(1, data.window.reference_frames) + 2)[1:-1]
-        references = self._codes(data, clip, places.round().astype(int), system)
-        codes = self._codes(data, clip, np.arange(count), system)
-        samples = min(round(count / clip.fps * SAMPLE_RATE), store.length(clip, "waveform"))
-        waveform = store.array(clip, "waveform", 0, samples).astype(np.float32) / 32768
+    def _write(self, data: TalkingFaceData, clip: Clip, other: Clip, system: Any, file: Path) -> None:
+        count = min(clip.frames, round(self.seconds * clip.fps))
+        shown = show_codes(data, clip, count) if isinstance(data, LatentData) else show(data, clip, count)
+        count, size = shown.truth.shape[:2]
+        samples = min(round(count / clip.fps * SAMPLE_RATE), data.store.length(clip, "waveform"))
+        waveform = data.store.array(clip, "waveform", 0, samples).astype(np.float32) / 32768
         heard = [torch.from_numpy(mels(data, who, count)).to(system.device) for who in (clip, other)]
-        truth = resize_frames(store.frames(clip, 0, count), size)
+        target, reference = shown.target.to(system.device), shown.reference.to(system.device)
         file.parent.mkdir(parents=True, exist_ok=True)
         with VideoWriter(
             file, clip.fps, 3 * size, size, audio=(waveform, SAMPLE_RATE), synthetic=True
         ) as writer:
-            for start in range(0, count, window):
-                part = slice(start, start + window)
-                made = [system.sample(codes[part], references, mel[part]) for mel in heard]
-                shown = [((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8) for x in made]
-                rows = [x.permute(0, 2, 3, 1).cpu().numpy() for x in shown]
-                for pictures in zip(truth[part], *rows, strict=True):
+            for start in range(0, count, shown.piece):
+                part = slice(start, start + shown.piece)
+                made = [as_uint8(system.sample(target[part], reference, mel[part])) for mel in heard]
+                rows = [pictures.cpu().numpy() for pictures in made]
+                for pictures in zip(shown.truth[part], *rows, strict=True):
                     writer.write(np.concatenate(pictures, axis=1))
 
-    @staticmethod
-    def _codes(data: LatentData, clip: Clip, frames: NDArray[np.int_], system: Any) -> torch.Tensor:
-        codes = data.latents.codes_at(clip.id, [int(frame) for frame in frames])
-        return torch.from_numpy(codes.astype(np.int64)).to(system.device)
+
+def show_codes(data: LatentData, clip: Clip, count: int) -> Shown:
+    """Codes of the first frames, in whole windows; references from all over the clip."""
+    window = data.window.frames
+    count = count // window * window
+
+    def codes(frames: list[int]) -> torch.Tensor:
+        return torch.from_numpy(data.latents.codes_at(clip.id, frames).astype(np.int64))
+
+    truth = resize_frames(data.store.frames(clip, 0, count), data.latents.size)
+    return Shown(codes(list(range(count))), codes(_references(data, clip, 0)), truth, window)
 
 
-def mels(data: LatentData, clip: Clip, frames: int) -> NDArray[np.float32]:
+def show(data: TalkingFaceData, clip: Clip, count: int) -> Shown:
+    """Pictures of the first frames; references from the rest of the clip, where there is enough of it."""
+    size = data.window.size or data.store.size
+    rest = count if clip.frames - count >= data.window.reference_frames else 0
+    reference = resize_frames(data.store.frames_at(clip, _references(data, clip, rest)), size)
+    truth = resize_frames(data.store.frames(clip, 0, count), size)
+    pictures, references = (as_model(torch.from_numpy(frames)) for frames in (truth, reference))
+    return Shown(pictures, references, truth, CHUNK)
+
+
+def _references(data: TalkingFaceData, clip: Clip, first: int) -> list[int]:
+    places = np.linspace(first, clip.frames - 1, max(1, data.window.reference_frames) + 2)[1:-1]
+    return [round(place) for place in places]
+
+
+def mels(data: TalkingFaceData, clip: Clip, frames: int) -> NDArray[np.float32]:
     """Mel windows ``(frames, 1, 80, 16)`` of the first frames of a clip, as batches hold them."""
     convention = data.window.mel_per_frame_convention
     starts = [per_frame_mel_window(frame, clip.fps, convention).start for frame in range(frames)]

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from talkgen.data.clip import Clip
 from talkgen.data.datamodule import TalkingFaceData
-from talkgen.data.windows import resize_frames
+from talkgen.data.windows import as_uint8, resize_frames
 from talkgen.systems.callbacks.ema import EMA
 from talkgen.video.writer import VideoWriter
 
@@ -94,8 +94,7 @@ class SampleVideos(Callback):
                 part = truth[start : start + CHUNK]
                 video = torch.from_numpy(part).permute(0, 3, 1, 2).to(system.device, dtype)
                 generated = system.sample(video / 127.5 - 1)
-                pictures = ((generated.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-                for left, right in zip(part, pictures.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+                for left, right in zip(part, as_uint8(generated).cpu().numpy(), strict=True):
                     writer.write(np.concatenate([left, right], axis=1))
 
 
