@@ -7,6 +7,7 @@ import torch
 from talkgen.data.windows import (
     MIRRORED_LANDMARKS,
     WindowSettings,
+    as_uint8,
     mirror_points,
     mirror_warp,
     plan_window,
@@ -106,6 +107,11 @@ def test_mirrored_landmarks_are_an_involution_that_keeps_left_left() -> None:
     assert mirrored[0, 36, 0] == 10 and mirrored[0, 45, 0] == 40
     assert mirrored[0, 48, 0] == 15 and mirrored[0, 54, 0] == 35
     np.testing.assert_allclose(mirror_points(mirrored, 51), face, atol=1e-5)
+
+
+def test_float_video_becomes_the_bytes_that_a_file_would_hold() -> None:
+    video = torch.tensor([-1.0, 0.0, 1.0, 1.2]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
+    assert as_uint8(video)[0, :, :, 0].tolist() == [[0, 128], [255, 255]]
 
 
 def test_model_range() -> None:
