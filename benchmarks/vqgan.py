@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from timing import best_rate, flops, seconds
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from talkgen.models.vqgan.vqgan import build_vqgan
 
@@ -35,26 +34,6 @@ MODES = {  # name → bfloat16, channels_last
 }
 BASELINE_MODES = {"float32": (False, False), "bfloat16": (True, False)} | MODES
 REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "vqgan.md"
-
-
-def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Least processor time of a call, after one to warm up: what else runs on the machine counts little."""
-    call()
-    times = []
-    for _ in range(repeats):
-        begin = time.process_time()
-        call()
-        times.append(time.process_time() - begin)
-    return min(times)
-
-
-def best_rate(dtype: torch.dtype) -> float:
-    """Floating-point operations a second of what runs fastest."""
-    a = torch.randn(1536, 1536).to(dtype)
-    product = 2 * 1536**3 / seconds(lambda: a @ a, repeats=5)
-    conv = torch.nn.Conv2d(256, 256, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
-    x = torch.randn(1, 256, 80, 80).to(dtype).to(memory_format=torch.channels_last)
-    return max(product, 2 * 9 * 256 * 256 * 80 * 80 / seconds(lambda: conv(x), repeats=5))
 
 
 def measure(repeats: int) -> list[str]:
@@ -73,11 +52,7 @@ def measure(repeats: int) -> list[str]:
             "encode": (net.encode_codes, image),
             "decode": (net.decode, latent),
         }
-        flops = {}
-        for what, (call, x) in calls.items():
-            with FlopCounterMode(display=False) as counter:
-                call(x)
-            flops[what] = counter.get_total_flops()
+        operations = {what: flops(lambda call=call, x=x: call(x)) for what, (call, x) in calls.items()}  # type: ignore[misc]
         modes = MODES if baseline else BASELINE_MODES
         for mode, (bfloat16, channels_last) in modes.items():
             net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
@@ -86,9 +61,9 @@ def measure(repeats: int) -> list[str]:
                 with torch.autocast("cpu", dtype=torch.bfloat16) if bfloat16 else nullcontext():
                     took = seconds(lambda call=call, x=x: call(x), repeats)  # type: ignore[misc]
                 baseline.setdefault(what, took)
-                limit = flops[what] / rates[bfloat16]
+                limit = operations[what] / rates[bfloat16]
                 lines.append(
-                    f"| {body} | {mode} | {what} | {flops[what] / 1e9:.0f} | {1000 * took:.0f} "
+                    f"| {body} | {mode} | {what} | {operations[what] / 1e9:.0f} | {1000 * took:.0f} "
                     f"| {baseline[what] / took:.2f} | {limit / took:.0%} |"
                 )
                 print(lines[-1], flush=True)
