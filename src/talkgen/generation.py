@@ -5,16 +5,22 @@ Heavy libraries are imported where work begins, so that ``--help`` and refusals 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from talkgen.configuration import check_keys, find_runs, hydra_command
 from talkgen.errors import FileError, TalkgenError
 from talkgen.inference.stages import is_swaptalk
+from talkgen.methods import Generate, GenerationFiles, Method, installed_methods
 
-METHODS = ("swaptalk",)
+if TYPE_CHECKING:
+    from talkgen.inference.changed_video import Written
+    from talkgen.inference.request import Request
+
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
 
@@ -27,40 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     return hydra_command("generate", run, arguments)
 
 
-def run(cfg: DictConfig) -> int:
-    """Generate what the composed config asks for; see ``configs/generate.yaml``.
-
-    Raises:
-        TalkgenError: an input is missing or cannot be used, or there is no trained method.
-    """
-    check_keys(cfg, "generate")
-    if cfg.method not in METHODS:
-        raise TalkgenError(f"method={cfg.method}: there is {', '.join(METHODS)}")
-    for key, values in (
-        ("order", ("swap_sync", "sync_swap")),
-        ("space", ("latent", "rgb")),
-        ("paste", ("face", "crop")),
-    ):
-        if cfg[key] not in values:
-            raise TalkgenError(f"{key}={cfg[key]}: give {' or '.join(values)}")
-    for key in ("batch_frames", "detect_every"):
-        if not isinstance(cfg[key], int) or cfg[key] < 1:
-            raise TalkgenError(f"{key}={cfg[key]}: give a number of frames, at least 1")
-    if cfg.target is None or cfg.out is None:
-        raise TalkgenError(
-            "say what to make: talkgen generate source=PICTURE target=VIDEO audio=SOUND out=FILE.mp4"
-        )
-    out = Path(cfg.out)
-    if out.suffix.lower() not in SUFFIXES:
-        raise FileError(out, f"cannot hold the video; name it {', '.join(SUFFIXES)}")
-    for file in (cfg.source, cfg.target, cfg.audio):
-        if file is not None and not Path(file).is_file():
-            raise FileError(file, "no such file")
-        if file is not None and out.exists() and out.samefile(file):
-            raise FileError(out, "is one of the inputs; name another file")
-    folder = choose_method(Path(cfg.paths.runs), cfg.run)
-    out.parent.mkdir(parents=True, exist_ok=True)
-
+def open_swaptalk(cfg: DictConfig, folder: Path) -> Generate:
+    """SwapTalk from the folder of its stages."""
     from talkgen.comparison import open_device
     from talkgen.inference.cascade import Cascade
     from talkgen.inference.swaptalk import generate, load_swaptalk
@@ -74,12 +48,12 @@ def run(cfg: DictConfig) -> int:
         cfg.batch_frames,
         cfg.bf16,
     )
-    generate(
+    return lambda files: generate(
         model,
-        cfg.source,
-        cfg.target,
-        cfg.audio,
-        out,
+        files.source,
+        files.target,
+        files.audio,
+        files.out,
         detector=cfg.detector,
         detect_every=cfg.detect_every,
         choose=cfg.choose,
@@ -87,23 +61,140 @@ def run(cfg: DictConfig) -> int:
         label=cfg.label,
         crf=cfg.crf,
     )
-    print(f"written to {out}")
-    return 0
 
 
-def choose_method(runs: Path, name: str | None) -> Path:
+METHODS: dict[str, Method] = {"swaptalk": Method(is_swaptalk, open_swaptalk, "swaptalk")}
+"""The methods of this package; others bring theirs as entry points."""
+
+
+def methods() -> dict[str, Method]:
+    """Every method that there is, by name."""
+    return METHODS | installed_methods()
+
+
+def run(cfg: DictConfig) -> int:
+    """Generate what the composed config asks for; see ``configs/generate.yaml``.
+
+    Returns:
+        0, or 1 where a line of a batch could not be made.
+
+    Raises:
+        TalkgenError: an input is missing or cannot be used, or there is no trained method.
+    """
+    check_keys(cfg, "generate")
+    known = methods()
+    if cfg.method not in known:
+        raise TalkgenError(f"method={cfg.method}: there is {', '.join(known)}")
+    for key, values in (
+        ("order", ("swap_sync", "sync_swap")),
+        ("space", ("latent", "rgb")),
+        ("paste", ("face", "crop")),
+    ):
+        if cfg[key] not in values:
+            raise TalkgenError(f"{key}={cfg[key]}: give {' or '.join(values)}")
+    for key in ("batch_frames", "detect_every"):
+        if not isinstance(cfg[key], int) or cfg[key] < 1:
+            raise TalkgenError(f"{key}={cfg[key]}: give a number of frames, at least 1")
+    requests = requested(cfg)
+    folder = choose_method(Path(cfg.paths.runs), cfg.run, known[cfg.method])
+    generate = known[cfg.method].open(cfg, folder)
+
+    def make(request: Request) -> Written:
+        from talkgen.inference.preview import write_preview
+        from talkgen.inference.request import as_files
+
+        check_output(request.out)
+        request.check()
+        request.out.parent.mkdir(parents=True, exist_ok=True)
+        with as_files(request) as (target, audio):
+            written = generate(GenerationFiles(request.source, target, audio, request.out))
+        if cfg.preview:
+            write_preview(written.file)
+        return written
+
+    begun = time.perf_counter()
+    if cfg.batch is None:
+        written = make(requests[0][1])
+        print(f"written to {written.file}: {summary([written], time.perf_counter() - begun)}")
+        return 0
+    from talkgen.inference.batch import rejects_file, run_batch
+
+    outcome = run_batch(requests, make, rejects_file(cfg.batch), cfg.overwrite)
+    print(
+        f"{len(outcome.written)} written, {len(outcome.skipped)} there already, "
+        f"{len(outcome.rejected)} rejected: {summary(outcome.written, time.perf_counter() - begun)}"
+    )
+    if outcome.rejected:
+        print(f"reasons are in {rejects_file(cfg.batch)}; the same command tries these again")
+    return 1 if outcome.rejected else 0
+
+
+def requested(cfg: DictConfig) -> list[tuple[int, Request]]:
+    """What a config asks for: one video, or the lines of a batch.
+
+    Raises:
+        TalkgenError: it does not say what to make, or says it twice; or a file is missing.
+    """
+    from talkgen.inference.request import Request
+
+    def path(value: str | None) -> Path | None:
+        return None if value is None else Path(value)
+
+    if cfg.face is not None and cfg.target is not None:
+        raise TalkgenError("face and target are two names of one thing; give one of them")
+    target = path(cfg.face if cfg.face is not None else cfg.target)
+    text = None if cfg.text is None else str(cfg.text)
+    if cfg.batch is not None:
+        from talkgen.inference.batch import read_batch
+
+        if target or cfg.audio or cfg.out or text:
+            raise TalkgenError(
+                "batch=FILE names faces, sounds and outputs; leave face, audio, text, out away"
+            )
+        return read_batch(cfg.batch, path(cfg.source), cfg.language, cfg.voice)
+    if target is None or cfg.out is None:
+        raise TalkgenError(
+            "say what to make: talkgen generate source=PICTURE target=VIDEO audio=SOUND out=FILE.mp4, or "
+            'talkgen generate face=PICTURE_OR_VIDEO text="WORDS" out=FILE.mp4'
+        )
+    request = Request(target, Path(cfg.out), path(cfg.source), path(cfg.audio), text, cfg.language, cfg.voice)
+    check_output(request.out)
+    request.check()
+    return [(0, request)]
+
+
+def check_output(out: Path) -> None:
+    """Refuse a name that no video can have.
+
+    Raises:
+        FileError: for such a name.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise FileError(out, f"cannot hold the video; name it {', '.join(SUFFIXES)}")
+
+
+def summary(written: Sequence[Written], seconds: float) -> str:
+    """How much was made, and how fast: ``real time`` is seconds of work for a second of video."""
+    frames, missed = sum(one.frames for one in written), sum(one.without_face for one in written)
+    lasting = sum(one.seconds for one in written)
+    factor = f", {seconds / lasting:.1f} × real time" if lasting else ""
+    return f"{frames} frames, {missed} without a face; {lasting:.1f} s of video in {seconds:.1f} s{factor}"
+
+
+def choose_method(runs: Path, name: str | None, method: Method = METHODS["swaptalk"]) -> Path:
     """The folder of the method that is used: ``name``, or the one that was trained last.
 
     Raises:
         TalkgenError: there is none; the message lists those that there are.
     """
-    trained = list(dict.fromkeys(run.path.parent for run in find_runs(runs) if is_swaptalk(run.path.parent)))
+    places = [place for run in find_runs(runs) for place in (run.path, run.path.parent)]
+    trained = [place for place in dict.fromkeys(places) if method.is_trained(place)]
     if name is None and trained:
         return trained[0]
     if name is not None:
         for folder in (runs / name, Path(name)):
-            if is_swaptalk(folder):
+            if method.is_trained(folder):
                 return folder
     there = f"; there are {', '.join(folder.name for folder in trained)}" if trained else ""
     what = f"{name!r} is no trained method in {runs}" if name else f"there is no trained method in {runs}"
-    raise TalkgenError(f"{what}{there}; train one with: python train.py experiment=swaptalk")
+    raise TalkgenError(f"{what}{there}; train one with: python train.py experiment={method.experiment}")

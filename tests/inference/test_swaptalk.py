@@ -121,7 +121,7 @@ def test_one_call_from_files_to_a_file(
     given = files(30, fps, seconds=2.0)
     out = generate(
         model, given["source"], given["target"], given["speech"], tmp_path / "out.mp4", crf=4, progress=False
-    )
+    ).file
     info = probe(out)
     frames = int(2.0 * fps + 1e-6)
     assert (info.width, info.height, info.frames, info.has_audio) == (WIDTH, HEIGHT, frames, True)
@@ -145,7 +145,7 @@ def test_shorter_sound_cuts_the_video(
     given = files(30, seconds=0.29)
     out = generate(
         model, given["source"], given["target"], given["speech"], tmp_path / "o.mp4", progress=False
-    )
+    ).file
     assert probe(out).frames == 7
     too_short = tmp_path / "blip.wav"
     save_waveform(too_short, np.zeros(300, np.float32))
@@ -158,7 +158,7 @@ def test_lips_alone_change_nothing_above_the_middle(
     model: SwapTalk, files: Callable[..., dict[str, Path]], tmp_path: Path
 ) -> None:
     given = files(9)
-    out = generate(model, None, given["target"], None, tmp_path / "o.mp4", crf=4, progress=False)
+    out = generate(model, None, given["target"], None, tmp_path / "o.mp4", crf=4, progress=False).file
     assert probe(out).frames == 9  # the target's own sound
     crop = 48 / 1.3 / 110  # crop pixels a template pixel; the face is drawn at half of the template's size
     middle = 30 + 0.5 * (51.6 + 0.06 * 48 / crop)
@@ -173,7 +173,7 @@ def test_swap_alone_keeps_length_and_sound(
 ) -> None:
     given = files(9)
     alone = model.variant(model.cascade, sync=False)
-    out = generate(alone, given["source"], given["target"], None, tmp_path / "o.mp4", progress=False)
+    out = generate(alone, given["source"], given["target"], None, tmp_path / "o.mp4", progress=False).file
     assert (probe(out).frames, probe(out).has_audio) == (9, True)
     with pytest.raises(TalkgenError, match="no lip-sync module"):
         generate(alone, given["source"], given["target"], given["speech"], out, progress=False)
@@ -199,7 +199,7 @@ def test_label_and_whole_crop(model: SwapTalk, files: Callable[..., dict[str, Pa
                         crf=4,
                         progress=False,
                         **how,
-                    )
+                    ).file
                 )
             )
         ).astype(int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,28 @@ Change = Callable[[Sequence[NDArray[np.uint8]], NDArray[np.int64], Sequence[int]
 written → generated crops (n, size, size, 3)."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was generated.
+
+    Attributes:
+        file: the video.
+        frames: how many it has.
+        without_face: how many of them show no face, and are as they were.
+        fps: frames a second.
+    """
+
+    file: Path
+    frames: int
+    without_face: int
+    fps: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.frames / self.fps
+
+
 def write_changed(
     video: TargetVideo,
     order: NDArray[np.int64],
@@ -30,7 +53,7 @@ def write_changed(
     label: str | None = None,
     crf: float = 18,
     progress: bool = True,
-) -> None:
+) -> Written:
     """Read, change, paste back, write; frames without a face go through as they are.
 
     Args:
@@ -45,6 +68,9 @@ def write_changed(
         label: visible text in the corner of every frame.
         crf: H.264 quality.
         progress: show a bar.
+
+    Returns:
+        The file and what is in it.
     """
     matrices = scaled(video.matrices, scale)
     frames = video.read(order)
@@ -64,3 +90,4 @@ def write_changed(
             for frame in held:
                 writer.write(put_label(frame, label) if label else frame)
             bar.update(len(numbers))
+    return Written(out, len(order), int((~video.has_face[order]).sum()), video.fps)

@@ -22,7 +22,7 @@ from talkgen.errors import FileError, TalkgenError
 from talkgen.faces.crop import CROPS, CropSettings, crop_frame
 from talkgen.faces.detection import make_detector
 from talkgen.inference.cascade import Cascade, SwapTalk
-from talkgen.inference.changed_video import write_changed
+from talkgen.inference.changed_video import Written, write_changed
 from talkgen.inference.runs import checkpoint_file, load_network, load_trained, run_config
 from talkgen.inference.stages import SWAP_STAGE, SYNC_STAGE, VQGAN_STAGE
 from talkgen.inference.target_video import (
@@ -156,7 +156,7 @@ def generate(
     label: str | None = None,
     crf: float = 18,
     progress: bool = True,
-) -> Path:
+) -> Written:
     """A video of the target with the source's face, who says what is heard in the driving audio.
 
     It has the target's resolution and frame rate, lasts as long as the sound (the target is cut, or runs
@@ -178,7 +178,7 @@ def generate(
         progress: show bars.
 
     Returns:
-        ``out``.
+        ``out`` and what is in it.
 
     Raises:
         TalkgenError: a file cannot be used, there is no face, or the model lacks a module.
@@ -218,8 +218,7 @@ def generate(
         mask = face_region(model.crop, model.size, lower_half=lips_only)
     scale = model.size / model.crop.size
     batch = model.batch_frames
-    write_changed(video, order, change, mask, scale, Path(out), sound, batch, label, crf, progress)
-    return Path(out)
+    return write_changed(video, order, change, mask, scale, Path(out), sound, batch, label, crf, progress)
 
 
 def for_inputs(model: SwapTalk, source: bool, driving_audio: bool) -> SwapTalk:
