@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from talkgen.configuration import check_keys, find_runs, hydra_command
 from talkgen.errors import FileError, TalkgenError
+from talkgen.generation_method import Generate, GenerationFiles, GenerationMethod, installed_methods
 from talkgen.inference.stages import is_swaptalk
-from talkgen.methods import Generate, GenerationFiles, Method, installed_methods
 
 if TYPE_CHECKING:
     from talkgen.inference.changed_video import Written
@@ -63,11 +63,11 @@ def open_swaptalk(cfg: DictConfig, folder: Path) -> Generate:
     )
 
 
-METHODS: dict[str, Method] = {"swaptalk": Method(is_swaptalk, open_swaptalk, "swaptalk")}
+METHODS: dict[str, GenerationMethod] = {"swaptalk": GenerationMethod(is_swaptalk, open_swaptalk, "swaptalk")}
 """The methods of this package; others bring theirs as entry points."""
 
 
-def methods() -> dict[str, Method]:
+def methods() -> dict[str, GenerationMethod]:
     """Every method that there is, by name."""
     return METHODS | installed_methods()
 
@@ -181,7 +181,7 @@ def summary(written: Sequence[Written], seconds: float) -> str:
     return f"{frames} frames, {missed} without a face; {lasting:.1f} s of video in {seconds:.1f} s{factor}"
 
 
-def choose_method(runs: Path, name: str | None, method: Method = METHODS["swaptalk"]) -> Path:
+def choose_method(runs: Path, name: str | None, method: GenerationMethod = METHODS["swaptalk"]) -> Path:
     """The folder of the method that is used: ``name``, or the one that was trained last.
 
     Raises:

@@ -46,7 +46,7 @@ Generate = Callable[[GenerationFiles], "Written"]
 
 
 @dataclass(frozen=True)
-class Method:
+class GenerationMethod:
     """A way to generate video.
 
     Attributes:
@@ -62,13 +62,13 @@ class Method:
     configs: str | None = None
 
 
-def installed_methods() -> dict[str, Method]:
+def installed_methods() -> dict[str, GenerationMethod]:
     """Methods of other packages, by the names of their entry points.
 
     Raises:
-        TalkgenError: one cannot be imported, or is no ``Method``.
+        TalkgenError: one cannot be imported, or is no ``GenerationMethod``.
     """
-    found: dict[str, Method] = {}
+    found: dict[str, GenerationMethod] = {}
     for entry in entry_points(group=GROUP):
         try:
             method = entry.load()
@@ -77,7 +77,9 @@ def installed_methods() -> dict[str, Method]:
                 f"the method {entry.name!r} ({entry.value}) cannot be imported: {error}; "
                 "repair or uninstall the package that brings it"
             ) from error
-        if not isinstance(method, Method):
-            raise TalkgenError(f"{entry.value} is no talkgen.methods.Method; see docs/plugin_methods.md")
+        if not isinstance(method, GenerationMethod):
+            raise TalkgenError(
+                f"{entry.value} is no talkgen.generation_method.GenerationMethod; see docs/plugin_methods.md"
+            )
         found[entry.name] = method
     return found
