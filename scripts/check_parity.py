@@ -143,6 +143,27 @@ def diff2lip_unet(vectors: Vectors) -> list[Row]:
     ]
 
 
+def pirender(vectors: Vectors) -> list[Row]:
+    """RenYurui/PIRender's FaceGenerator of config/face.yaml; pictures are kept in half precision."""
+    from talkgen.checkpoints import load_published
+    from talkgen.models.pirender.pirenderer import PIRenderer
+
+    net = PIRenderer().eval()
+    weights = recipe.state_dict(vectors.published_keys("pirender"), vectors.seed, gain=0.6)
+    report = load_published(net, {"net_G_ema": weights}, "pirender")
+    made = net(vectors.tensor("source").float(), vectors.tensor("coefficients").mT)
+    published, unused = vectors.arrays, f"{len(report.dropped)} tensors unused"
+    rows = []
+    for name, ours, tolerance in (
+        ("flow_field", made.flow, 1e-3),
+        ("warp_image", made.warped, 5e-3),
+        ("fake_image", made.generated, 5e-3),
+    ):
+        step = ours.shape[-1] // published[name].shape[-1]  # of pictures, some of the pixels may be kept
+        rows.append(compare(name, ours[..., ::step, ::step], published[name], tolerance, unused))
+    return rows
+
+
 def b_mfcc(vectors: Vectors) -> list[Row]:
     """python_speech_features as the SyncNet metric calls it."""
     from talkgen.audio.mfcc import syncnet_mfcc
@@ -595,6 +616,7 @@ CHECKS: dict[str, Callable[[Vectors], list[Row]]] = {
         wav2lip_syncnet,
         taming_vqgan_f16,
         diff2lip_unet,
+        pirender,
         b_mfcc,
         b_wav2lip_mel,
         g_lpips,

@@ -67,11 +67,19 @@ class Layout:
     drop: tuple[str, ...] = ()
 
 
+# Six layers of PIRenderer's editing net, whose results its published code throws away.
+_PIRENDER_UNUSED = tuple(
+    f"editing_net.decoder.res{size}.res{block}.{layer}."
+    for size in range(3)
+    for block in range(2)
+    for layer in ("conv1", "norm1")
+)
+
 # Layouts with a name of their own; everything else goes through "auto".
 LAYOUTS: dict[str, Layout] = {
     "wav2lip": Layout(container="state_dict", prefix="module."),
     "taming": Layout(container="state_dict", drop=("loss.", "model_ema.")),
-    "pirender": Layout(container="net_G_ema"),
+    "pirender": Layout(container="net_G_ema", drop=_PIRENDER_UNUSED),
     "diff2lip": Layout(),
 }
 
