@@ -13,7 +13,7 @@ from talkgen.cli import main
 from talkgen.faces.alignment import ARCFACE_TEMPLATE
 from talkgen.faces.detection import Face
 from talkgen.generation import choose_method
-from talkgen.inference import swaptalk
+from talkgen.inference import request, swaptalk
 from talkgen.video.reader import probe
 from talkgen.video.writer import VideoWriter
 
@@ -73,6 +73,10 @@ def test_one_command(inputs: Path, tiny_method: Path, capsys: pytest.CaptureFixt
         ({"choose": "index:7"}, "no face 7 from the left (from 0) was found"),
         ({"method": "wav2lip"}, "method=wav2lip: there is swaptalk"),
         ({"device": "cudda"}, "device=cudda cannot be used here"),
+        ({"face": "x.png"}, "face and target are two names of one thing"),
+        ({"text": "Hello, you"}, "audio and text are both given"),
+        ({"language": "fr"}, "language=fr: give en or zh"),
+        ({"batch": "jobs.csv"}, "leave face, audio, text, out away"),
         ({"sorce": "x"}, "nothing reads the key 'sorce' of the config (did you mean 'source'?)"),
     ],
 )
@@ -88,6 +92,42 @@ def test_mistakes_are_one_sentence(
     assert main(command(inputs, tiny_method, **changed)) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ") and said in last
+
+
+def test_a_picture_says_a_text(inputs: Path, tiny_method: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("espeakng_loader")
+    given = {"target": "", "source": "", "audio": "", "face": str(inputs / "source.png"), "preview": "true"}
+    assert main(command(inputs, tiny_method, text="Hello, you.", **given)) == 0
+    info = probe(inputs / "made" / "out.mp4")
+    assert info.has_audio and info.frames > 12
+    assert (inputs / "made" / "out.png").is_file()
+    assert f"{info.frames} frames, 0 without a face" in capsys.readouterr().out
+
+
+def test_any_words_reach_the_voice(
+    inputs: Path, tiny_method: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    monkeypatch.setattr(request, "speak", lambda text, language, voice: said.append(text) or None)
+    words = 'He said: "no", it\'s {mine} = [yours], 5 $ ${x} 你好\\'
+    with pytest.raises(AttributeError):  # there is no speech to go on with
+        main(command(inputs, tiny_method, text=words, audio="", source=""))
+    assert said == [words]
+
+
+def test_a_batch(inputs: Path, tiny_method: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (inputs / "jobs.csv").write_text(
+        "face,audio,out\ntarget.mp4,speech.wav,made/a.mp4\ntarget.mp4,none.wav,made/b.mp4\n"
+    )
+    own = {"source": "", "target": "", "audio": "", "out": "", "batch": str(inputs / "jobs.csv")}
+    assert main(command(inputs, tiny_method, **own)) == 1
+    said = capsys.readouterr().out
+    assert "1 written, 0 there already, 1 rejected: 25 frames" in said
+    assert "none.wav: no such file" in (inputs / "jobs.rejects.csv").read_text()
+    save_waveform(inputs / "none.wav", np.zeros(3200, np.float32))
+    assert main(command(inputs, tiny_method, **own)) == 0
+    assert "1 written, 1 there already, 0 rejected: 5 frames" in capsys.readouterr().out
+    assert not (inputs / "jobs.rejects.csv").exists()
 
 
 def test_inputs_are_never_overwritten(

@@ -30,7 +30,16 @@ def main(arguments: Sequence[str]) -> int:
     Args:
         arguments: Hydra overrides.
     """
-    return hydra_command("generate", run, arguments)
+    return hydra_command("generate", run, [as_words(argument) for argument in arguments])
+
+
+def as_words(argument: str) -> str:
+    """``text=…`` in quotes: what is to be said may hold commas, brackets and all else that Hydra reads."""
+    key, separator, words = argument.partition("=")
+    if key != "text" or not separator or words in ("", "null"):
+        return argument
+    escaped = words.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'text="{escaped}"'
 
 
 def open_swaptalk(cfg: DictConfig, folder: Path) -> Generate:

@@ -78,6 +78,8 @@ def load_waveform(
         if start_seconds > 0:
             raise FileError(file, f"its sound ends before second {start_seconds:g}")
         raise FileError(file, "it holds no sound samples")
+    if not np.isfinite(piece).all():
+        raise FileError(file, "its sound holds numbers that are not finite; export it anew")
     return np.ascontiguousarray(piece)
 
 
