@@ -121,9 +121,9 @@ def test_every_row_of_a_method(method: Path, store: Path, tmp_path: Path) -> Non
     assert list(table)[:-1] == [
         "ground truth",
         "ground truth, H.264 crf 18",
+        "reference's mouth copied",
         "swap, exact result",
         "VQGAN reconstruction",
-        "reference's mouth copied",
         "lip-sync",
         "lip-sync, another clip's sound",
         "face swap",
@@ -215,7 +215,7 @@ def test_choice_of_rows_and_modules(method: Path, store: Path, tmp_path: Path) -
         method, store, f"out={tmp_path}", "rows=[swap_sync,copied]", "clips=2", "gallery=all", "snap=true"
     )
     assert list(read(tmp_path))[2:-1] == ["reference's mouth copied", "swap, then sync"]
-    with pytest.raises(TalkgenError, match="rows=swapsync: there are reconstruction"):
+    with pytest.raises(TalkgenError, match="rows=swapsync: there are wrong_sound, copied"):
         evaluate(method, store, f"out={tmp_path}", "rows=[swapsync]")
     with pytest.raises(TalkgenError, match="gallery=some: give held_out or all"):
         evaluate(method, store, f"out={tmp_path}", "gallery=some")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,10 +18,11 @@ from talkgen.errors import TalkgenError
 if TYPE_CHECKING:
     from talkgen.data.clip import Clip
     from talkgen.data.datamodule import TalkingFaceData
+    from talkgen.inference.contenders import Casting
+    from talkgen.metrics import protocol as conditions
     from talkgen.metrics.contenders import Contender
     from talkgen.metrics.held_out import HeldOutClips
     from talkgen.metrics.identity_source import Gallery
-    from talkgen.metrics.protocol import Protocol
     from talkgen.metrics.table import Cell, Table
 
 
@@ -33,43 +34,68 @@ class Scored:
     clips: HeldOutClips
 
 
-def open_data(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> tuple[TalkingFaceData, int]:
-    """The corpus of the first run, and the frame size that all runs were trained at.
+class OpenMethod(Protocol):
+    """A method with its networks, ready to make the rows of a table; see ``talkgen.compared_methods``.
+
+    Attributes:
+        run: whose config names the corpus.
+        size: width and height of the frames that it makes, in pixels.
+        window: frames that it makes at a time.
+        rows: keys that the config's ``rows`` may name.
+    """
+
+    run: RunFolder
+    size: int
+    window: int
+    rows: Sequence[str]
+
+    def contenders(
+        self, rows: Sequence[str], scored: Scored, casting: Casting, prefix: str
+    ) -> list[Contender]:
+        """Its rows, those of ``rows``, on clips at its own frame size; ``prefix`` begins their names."""
+
+
+def open_data(cfg: DictConfig, run: RunFolder) -> TalkingFaceData:
+    """The corpus of a run, or the one that the command names."""
+    node = OmegaConf.load(run.config).data
+    if cfg.root:
+        node.root = cfg.root
+    data: TalkingFaceData = build(node)
+    return data
+
+
+def common_size(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> int:
+    """The frame size that all runs were trained at.
 
     Raises:
         TalkgenError: the runs work at different sizes.
     """
-    opened = {}
-    for name, folder in runs.items():
-        node = OmegaConf.load(folder.config).data
-        if cfg.root:
-            node.root = cfg.root
-        opened[name] = build(node)
-    data = next(iter(opened.values()))
+    opened = {name: open_data(cfg, folder) for name, folder in runs.items()}
     sizes = {name: other.window.size or other.store.size for name, other in opened.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size} px" for name, size in sizes.items())
         raise TalkgenError(f"runs that work at different frame sizes cannot share a table: {listed}")
-    return data, next(iter(sizes.values()))
+    return next(iter(sizes.values()))
 
 
 def open_clips(
-    cfg: DictConfig, runs: Mapping[str, RunFolder], unswapped: bool = False, piece: int = 32
+    cfg: DictConfig, run: RunFolder, size: int, unswapped: bool = False, piece: int = 32
 ) -> Scored:
-    """The held-out clips of the first run's corpus, at the frame size of all runs.
+    """The held-out clips of a run's corpus.
 
     Args:
         cfg: of the command.
-        runs: name → run folder.
+        run: whose corpus it is.
+        size: pixels that frames are resized to.
         unswapped: leave out clips that are face swaps of others; those that have such a twin come first.
         piece: frames that contenders make at a time.
 
     Raises:
-        TalkgenError: the runs work at different sizes, or there are no clips to score.
+        TalkgenError: there are no clips to score.
     """
     from talkgen.metrics.held_out import HeldOutClips, choose_clips
 
-    data, size = open_data(cfg, runs)
+    data = open_data(cfg, run)
     if cfg.frames is not None and cfg.frames < 1:
         raise TalkgenError(f"frames={cfg.frames}: at least one frame must be scored")
     if unswapped:
@@ -77,6 +103,16 @@ def open_clips(
     else:
         chosen = choose_clips(data.store.clips, cfg.split, cfg.clips)
     return Scored(data, HeldOutClips(data.store, chosen, size, cfg.frames, piece))
+
+
+def resized_scored(scored: Scored, size: int) -> Scored:
+    """The same clips, in the same pieces, at another frame size."""
+    from talkgen.metrics.held_out import HeldOutClips
+
+    clips = scored.clips
+    if clips.size == size:
+        return scored
+    return Scored(scored.data, HeldOutClips(clips.store, clips.clips, size, clips.limit, clips.piece))
 
 
 def _with_twins_first(clips: Sequence[Clip], split: str | None, limit: int | None) -> list[Clip]:
@@ -171,7 +207,9 @@ def compare(
     return Table(title, columns, rows, protocol, [*notes, *_missing(metrics[0], lacking)])
 
 
-def make_protocol(scored: Scored, codec: str, columns: Sequence[str], weights: Mapping[str, str]) -> Protocol:
+def make_protocol(
+    scored: Scored, codec: str, columns: Sequence[str], weights: Mapping[str, str]
+) -> conditions.Protocol:
     """The conditions of a table; see ``Protocol``."""
     from talkgen.metrics.protocol import Protocol
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from talkgen.comparison import compare, make_protocol, open_clips, open_device
+from talkgen.compared_methods import METHODS, method_of, newest_methods, score_methods
+from talkgen.comparison import common_size, compare, make_protocol, open_clips, open_device
 from talkgen.configuration import RunFolder, config_folder, find_runs, hydra_command
 from talkgen.errors import TalkgenError
 from talkgen.inference.runs import checkpoint_file, load_network, run_config
-from talkgen.inference.stages import is_swaptalk
 
 if TYPE_CHECKING:
     from talkgen.metrics.contenders import Contender
     from talkgen.metrics.table import Table
 
-METHOD = "swaptalk"
+METHOD = "method"
 RECONSTRUCTION = "talkgen.systems.vqgan.VQGANSystem"
 SYNC_EXPERT = "talkgen.systems.sync_expert.SyncExpertSystem"
 
@@ -51,11 +51,9 @@ def run(cfg: DictConfig) -> int:
     names = [os.path.relpath(folder.path, cfg.paths.runs) for folder in runs]
     named = dict(zip(names, runs, strict=True))
     if kind == METHOD:
-        from talkgen.swaptalk_evaluation import score_swaptalk
-
-        _choose_metrics(cfg, "swaptalk")
+        _choose_metrics(cfg, _preset(runs))
         out.mkdir(parents=True, exist_ok=True)
-        table = score_swaptalk(cfg, {name: folder.path for name, folder in named.items()}, out)
+        table = score_methods(cfg, {name: folder.path for name, folder in named.items()}, out)
     elif kind == RECONSTRUCTION:
         _choose_metrics(cfg, "reconstruction")
         out.mkdir(parents=True, exist_ok=True)
@@ -73,7 +71,13 @@ def run(cfg: DictConfig) -> int:
 
 def kind_of(folder: RunFolder) -> str:
     """``METHOD`` for the folder of a method's stages, else the class of the run's system."""
-    return METHOD if is_swaptalk(folder.path) else str(run_config(folder).system._target_)
+    return METHOD if method_of(folder.path) else str(run_config(folder).system._target_)
+
+
+def _preset(folders: Sequence[RunFolder]) -> str:
+    """Columns of one method, or those that all methods share."""
+    presets = {METHODS[str(method_of(folder.path))].metrics for folder in folders}
+    return presets.pop() if len(presets) == 1 else "methods"
 
 
 def _choose_metrics(cfg: DictConfig, default: str) -> None:
@@ -84,10 +88,10 @@ def _choose_metrics(cfg: DictConfig, default: str) -> None:
 
 
 def choose_runs(folder: Path, name: str | None, names: Sequence[str]) -> list[RunFolder]:
-    """The runs to score: those of ``names``, or ``name``, or the newest.
+    """The runs to score: those of ``names``, or ``name``, or the newest of every method.
 
     A name may be a method's folder: then the method as a whole is meant, once one of its modules is trained,
-    and its newest stage before. The newest run, too, stands for the method that it is a stage of.
+    and its newest stage before. Where no method is trained, the newest run is scored.
 
     Raises:
         TalkgenError: one does not exist; the message lists those that do.
@@ -100,13 +104,13 @@ def choose_runs(folder: Path, name: str | None, names: Sequence[str]) -> list[Ru
             raise TalkgenError(
                 f"there is no trained run in {folder}; train one with: python train.py experiment=swaptalk"
             )
-        method = RunFolder(every[0].path.parent)
-        return [method if is_swaptalk(method.path) else every[0]]
+        methods = [RunFolder(method) for method in newest_methods(folder)]
+        return methods or every[:1]
     return [_find(folder, wanted) for wanted in ([name] if name else names)]
 
 
 def _find(folder: Path, wanted: str) -> RunFolder:
-    if is_swaptalk(folder / wanted):
+    if method_of(folder / wanted):
         return RunFolder(folder / wanted)
     found = find_runs(folder / wanted)
     if found:
@@ -131,7 +135,7 @@ def score_reconstruction(cfg: DictConfig, runs: Mapping[str, RunFolder], out: Pa
     from talkgen.inference.contenders import VQGANReconstruction
     from talkgen.metrics.contenders import GroundTruth, Reencoded
 
-    scored = open_clips(cfg, runs)
+    scored = open_clips(cfg, next(iter(runs.values())), common_size(cfg, runs))
     contenders: list[Contender] = [GroundTruth(), Reencoded(cfg.crf)]
     for name, folder in runs.items():
         vqgan = load_network(folder, "vqgan", cfg.checkpoint)
@@ -152,7 +156,7 @@ def score_sync_experts(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> Table:
     from talkgen.metrics.table import Column, Row, Table, measured_cell
     from talkgen.models.experts.syncnet import FRAMES
 
-    scored = open_clips(cfg, runs)
+    scored = open_clips(cfg, next(iter(runs.values())), common_size(cfg, runs))
     clips = scored.clips
     ids = [clip.id for clip in clips.clips]
     rows, columns = [], []

@@ -16,7 +16,7 @@ from talkgen.data.windows import as_model, as_uint8, resize_frames, resize_warp
 from talkgen.inference.cascade import SwapTalk
 from talkgen.metrics.contenders import Generated
 from talkgen.metrics.footage import CodeIndices
-from talkgen.metrics.held_out import HeldOutClips
+from talkgen.metrics.held_out import HeldOutClips, sound_of
 from talkgen.models.vqgan.vqgan import VQGAN
 
 Sound = Literal["own", "other"]
@@ -122,6 +122,10 @@ class Casting:
         strangers = [clip for clip in later if clip.identity != own.identity]
         return next(iter([*strangers, *later]), own)
 
+    def sound(self, number: int, start: int, stop: int) -> Tensor | None:
+        """What :meth:`other_sound` gives frames of a clip to hear, float32 in [-1, 1] at 16 kHz."""
+        return sound_of(self.clips.store, self.other_sound(number), start, stop)
+
     def references(self, number: int, count: int) -> list[int]:
         """Numbers of ``count`` frames of the clip."""
         first, last = self.clips.frame_count(number), self.clips.clips[number].frames
@@ -165,32 +169,29 @@ class ClipCodes:
         )
 
 
-class CopiedReference:
-    """T^U of each frame over R^B of the reference: what a model that does not listen would give.
+class CopiedMouth:
+    """The lower half of a reference frame in every frame: what a model that does not listen would give.
 
     Args:
-        name: of the row.
-        codes: of the clips.
         casting: chooses the reference.
     """
 
+    name = "reference's mouth copied"
     in_video = False
 
-    def __init__(self, name: str, codes: ClipCodes, casting: Casting) -> None:
-        self.name = name
-        self.codes = codes
+    def __init__(self, casting: Casting) -> None:
         self.casting = casting
 
     def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
         """The target's upper halves over one lower half."""
-        model = self.codes.model.variant(self.codes.model.cascade, swap=False, sync=False)
-        (frame,) = self.casting.references(number, 1)
-        reference = self.codes.frames(clips.clips[number].id, (frame,))
-        half = reference.shape[1] // 2
+        numbers = self.casting.references(number, 1)
+        stored = clips.store.frames_at(clips.clips[number], numbers)
+        (reference,) = torch.from_numpy(resize_frames(stored, clips.size))
+        half = clips.size // 2
         for start, stop in clips.spans(number):
-            codes = self.codes.piece(number, start, stop).clone()
-            codes[:, half:] = reference[:, half:]
-            yield Generated(torch.from_numpy(model.pictures(codes, None, model.begin(None, None))))
+            frames = clips.frames(number, start, stop).clone()
+            frames[:, half:] = reference[half:]
+            yield Generated(frames)
 
 
 class ExactSwap:
@@ -267,8 +268,9 @@ class SwapTalkRow:
             codes = self.codes.piece(number, start, stop)
             sounds = None if mel is None else self.model.mel_of_frames(mel, range(start, stop), clip.fps)
             made = torch.from_numpy(self.model.pictures(codes, sounds, state))
+            drove = self.casting.sound(number, start, stop) if self.sound == "other" else None
             if not self.swap:
-                yield Generated(made)
+                yield Generated(made, sound=drove)
                 continue
             exact = self.casting.exact(number, start, stop)
-            yield Generated(made, truth=exact, truth_known=exact is not None, person=person)
+            yield Generated(made, truth=exact, truth_known=exact is not None, person=person, sound=drove)

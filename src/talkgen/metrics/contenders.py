@@ -1,10 +1,10 @@
-"""What is scored in a table: one contender a row. Here are the two rows that every table has."""
+"""What is scored in a table: one contender a row. Here are the rows that need no model."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from talkgen.data.windows import resize_frames
 from talkgen.metrics.footage import CodeIndices
 from talkgen.metrics.held_out import HeldOutClips
 from talkgen.video.reader import read_frames
@@ -30,6 +31,8 @@ class Generated:
         truth_known: False where nobody knows what they should be.
         person: who should be seen, where that is not the clip's own identity.
         scored: False leaves the piece out of the row's numbers (it is still shown in pictures).
+        sound: what drove the frames, float32 in [-1, 1] at 16 kHz, where that is not the clip's own sound.
+        heard_only: only metrics that listen look at the piece; the frames alone say nothing new.
     """
 
     frames: Tensor
@@ -38,6 +41,8 @@ class Generated:
     truth_known: bool = True
     person: str | None = None
     scored: bool = True
+    sound: Tensor | None = None
+    heard_only: bool = False
 
 
 class Contender(Protocol):
@@ -88,3 +93,48 @@ class Reencoded:
                 # An odd size was padded by the encoder.
                 frames = [next(decoded)[: clips.size, : clips.size] for _ in range(start, stop)]
                 yield Generated(torch.from_numpy(np.stack(frames)))
+
+
+class OtherSound:
+    """Ground truth beside the sound of another clip: what sync columns say where nothing belongs together.
+
+    Args:
+        sound: (clip number, start, stop) → the other sound of these frames.
+    """
+
+    name = "ground truth, another clip's sound"
+    in_video = False
+
+    def __init__(self, sound: Callable[[int, int, int], Tensor | None]) -> None:
+        self.sound = sound
+
+    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
+        """The frames as they are."""
+        for start, stop in clips.spans(number):
+            frames = clips.frames(number, start, stop)
+            yield Generated(frames, sound=self.sound(number, start, stop), heard_only=True)
+
+
+class AtSize:
+    """A contender that works at another frame size than the table: its frames are enlarged or shrunk.
+
+    Args:
+        contender: at its own size.
+        own: the same clips at its size, in the same pieces.
+    """
+
+    def __init__(self, contender: Contender, own: HeldOutClips) -> None:
+        self.contender = contender
+        self.own = own
+        self.name = contender.name
+        self.in_video = contender.in_video
+
+    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
+        """What the contender makes, at the size of ``clips``."""
+        for piece in self.contender.generate(self.own, number):
+            truth = None if piece.truth is None else _resized(piece.truth, clips.size)
+            yield replace(piece, frames=_resized(piece.frames, clips.size), truth=truth)
+
+
+def _resized(frames: Tensor, size: int) -> Tensor:
+    return torch.from_numpy(resize_frames(frames.numpy(), size))

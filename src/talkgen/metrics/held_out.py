@@ -90,6 +90,10 @@ class HeldOutClips:
         stop = min(samples.stop, self.store.length(clip, "waveform"))
         return self.store.array(clip, "waveform", 0, stop).astype(np.float32) / 32768
 
+    def sound(self, number: int, start: int, stop: int) -> Tensor | None:
+        """The sound of some frames, float32 in [-1, 1] at 16 kHz; silence beyond the end, None without."""
+        return sound_of(self.store, self.clips[number], start, stop)
+
     def mel(self, number: int, frames: int) -> Tensor:
         """The mel windows that belong to every window of ``frames`` frames, float32 (n, 1, 80, steps)."""
         clip = self.clips[number]
@@ -100,6 +104,22 @@ class HeldOutClips:
         mel = self.store.array(clip, "mel")
         starts = [window.start for window in windows]
         return torch.from_numpy(mel_windows(mel, starts, windows[0].stop - windows[0].start))[:, None]
+
+
+def sound_of(store: Store, clip: Clip, start: int, stop: int) -> Tensor | None:
+    """The sound of frames ``start`` … ``stop`` of a stored clip, float32 in [-1, 1] at 16 kHz.
+
+    Silence beyond its end; None where a store has no sound.
+    """
+    if not store.has(clip, "waveform"):
+        return None
+    samples = sample_range(start, stop - start, clip.fps)
+    found = torch.zeros(samples.stop - samples.start)
+    last = min(samples.stop, store.length(clip, "waveform"))
+    if last > samples.start:
+        stored = store.array(clip, "waveform", samples.start, last)
+        found[: last - samples.start] = torch.from_numpy(stored.astype(np.float32) / 32768)
+    return found
 
 
 def choose_clips(clips: Sequence[Clip], split: str | None, limit: int | None) -> list[Clip]:

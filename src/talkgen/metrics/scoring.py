@@ -29,6 +29,8 @@ SHEET_CLIPS = 6
 class FootageMetric(Protocol):
     """A metric of this package that looks at frames."""
 
+    needs: frozenset[str]
+
     def update(self, footage: Footage) -> None:
         """Add a piece of a clip."""
 
@@ -72,7 +74,8 @@ def score(
                             continue
                         footage = observer.footage(pieces[0].frames, piece)
                         for metric in row:
-                            metric.update(footage)
+                            if not piece.heard_only or "sound" in metric.needs:
+                                metric.update(footage)
                     pictures = [piece.frames.numpy() for piece in pieces]
                     if video is not None:
                         shown = [p for p, one in zip(pictures, contenders, strict=True) if one.in_video]
@@ -102,6 +105,7 @@ class _Observer:
         self.person = clips.clips[number].identity
         self.points = clips.landmarks(number, start, stop)
         self.warps = clips.identity_warps(number, start, stop) if identity else None
+        self.sound = clips.sound(number, start, stop)
         self.landmarks, self.identity, self.gallery = landmarks, identity, gallery
         self._detected: dict[int, tuple[Tensor, Tensor | None]] = {}  # by id; the frames keep it taken
 
@@ -123,6 +127,7 @@ class _Observer:
             self._identities(piece.frames),
             self.gallery.vectors if self.gallery else None,
             self.gallery.place(piece.person or self.person) if self.gallery else None,
+            self.sound if piece.sound is None else piece.sound,
         )
 
     def _points_of(self, frames: Tensor) -> Tensor | None:
