@@ -45,6 +45,8 @@ from talkgen.errors import MissingWeights, TalkgenError
 FIXED = ("system", "data", "seed", "steps", "precision")
 FREE = ("data.workers", "data.root")
 
+RENDERED = ("demo", "demo_crowd")  # corpora that are made where they are missing
+
 PERCEPTUAL = "talkgen.losses.perceptual.perceptual_loss"
 STAND_IN = "gradient_pyramid"  # its net where the weights of LPIPS are absent
 
@@ -309,7 +311,7 @@ def _require_lpips(run_folder: RunFolder, perceptual: Mapping[str, str]) -> None
 
 
 def prepare_corpus(data: dict[str, Any], name: str | None, prepared: Path) -> None:
-    """Render and prepare the demo corpus when it is not yet where it belongs, in ``prepared/demo``.
+    """Render and prepare a corpus of RENDERED when it is not yet where it belongs, in ``prepared/<name>``.
 
     Raises:
         TalkgenError: another corpus, or one named by its path, is missing; or the preparation failed.
@@ -317,16 +319,16 @@ def prepare_corpus(data: dict[str, Any], name: str | None, prepared: Path) -> No
     root = str(data["root"])
     if "://" in root or (Path(root) / "store.json").is_file():
         return
-    if name != "demo" or Path(root).resolve() != (prepared / "demo").resolve():
-        source = "" if name == "demo" else "source=FOLDER "
+    if name not in RENDERED or Path(root).resolve() != (prepared / name).resolve():
+        source = "" if name in RENDERED else "source=FOLDER "
         raise TalkgenError(
             f"there is no prepared corpus at {root}: make one with "
             f"'talkgen prepare corpus={name} {source}out={root}', or name another with data.root=…"
         )
-    print(f"the demo corpus is not there yet; preparing it in {root}", flush=True)
-    command = [sys.executable, "-m", "talkgen.cli", "prepare", "corpus=demo", f"out={root}"]
+    print(f"the {name} corpus is not there yet; preparing it in {root}", flush=True)
+    command = [sys.executable, "-m", "talkgen.cli", "prepare", f"corpus={name}", f"out={root}"]
     if code := _run_process(command):
-        raise TalkgenError(f"preparing the demo corpus failed (exit code {code}): {' '.join(command)}")
+        raise TalkgenError(f"preparing the {name} corpus failed (exit code {code}): {' '.join(command)}")
 
 
 def _resolve(cfg: DictConfig) -> dict[str, Any]:
