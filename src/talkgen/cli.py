@@ -33,11 +33,15 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "prepare": Command("talkgen.preparation", "main", "turn a corpus into a store: corpus=demo|folder|…"),
+    "disentangle": Command(
+        "talkgen.disentangling", "main", "fit coefficients of a store, and part lips, lids and the rest"
+    ),
     "train": Command(
         "talkgen.training", "main", "train a method or one of its stages: experiment=swaptalk|…"
     ),
     "evaluate": Command("talkgen.evaluation", "main", "score runs on held-out clips and write tables"),
     "generate": Command("talkgen.generation", "main", "source picture + target video + sound → video"),
+    "provenance": Command("talkgen.provenance", "main", "say whether a video was generated: check FILE"),
     "weights": Command("talkgen.weights", "main", "list, get, import and verify pretrained files"),
     "doctor": Command("talkgen.doctor", "main", "say what is installed, what is missing, and how to cure it"),
 }
@@ -55,7 +59,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "talkgen COMMAND --help says more. The first four take Hydra overrides (key=value).",
+            "talkgen COMMAND --help says more. The first five take Hydra overrides (key=value).",
         ]
     )
 

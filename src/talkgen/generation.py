@@ -69,6 +69,7 @@ def open_swaptalk(cfg: DictConfig, folder: Path) -> Generate:
         paste=cfg.paste,
         label=cfg.label,
         crf=cfg.crf,
+        watermark=cfg.watermark,
     )
 
 

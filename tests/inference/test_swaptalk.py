@@ -120,7 +120,14 @@ def test_one_call_from_files_to_a_file(
     """Longer sound: the video turns round; frames without a face stay; size, rate, sound, note are there."""
     given = files(30, fps, seconds=2.0)
     out = generate(
-        model, given["source"], given["target"], given["speech"], tmp_path / "out.mp4", crf=4, progress=False
+        model,
+        given["source"],
+        given["target"],
+        given["speech"],
+        tmp_path / "out.mp4",
+        crf=4,
+        progress=False,
+        watermark=False,
     ).file
     info = probe(out)
     frames = int(2.0 * fps + 1e-6)
@@ -158,7 +165,9 @@ def test_lips_alone_change_nothing_above_the_middle(
     model: SwapTalk, files: Callable[..., dict[str, Path]], tmp_path: Path
 ) -> None:
     given = files(9)
-    out = generate(model, None, given["target"], None, tmp_path / "o.mp4", crf=4, progress=False).file
+    out = generate(
+        model, None, given["target"], None, tmp_path / "o.mp4", crf=4, progress=False, watermark=False
+    ).file
     assert probe(out).frames == 9  # the target's own sound
     crop = 48 / 1.3 / 110  # crop pixels a template pixel; the face is drawn at half of the template's size
     middle = 30 + 0.5 * (51.6 + 0.06 * 48 / crop)

@@ -53,6 +53,7 @@ def write_changed(
     label: str | None = None,
     crf: float = 18,
     progress: bool = True,
+    watermark: bool = True,
 ) -> Written:
     """Read, change, paste back, write; frames without a face go through as they are.
 
@@ -68,6 +69,7 @@ def write_changed(
         label: visible text in the corner of every frame.
         crf: H.264 quality.
         progress: show a bar.
+        watermark: whether the frames bear the invisible watermark of generated video.
 
     Returns:
         The file and what is in it.
@@ -75,7 +77,9 @@ def write_changed(
     matrices = scaled(video.matrices, scale)
     frames = video.read(order)
     with (
-        VideoWriter(out, video.fps, video.width, video.height, crf, audio, synthetic=True) as writer,
+        VideoWriter(
+            out, video.fps, video.width, video.height, crf, audio, synthetic=True, watermark=watermark
+        ) as writer,
         tqdm(total=len(order), unit="frame", desc="generating", disable=not progress) as bar,
     ):
         for start in range(0, len(order), batch_frames):

@@ -156,6 +156,7 @@ def generate(
     label: str | None = None,
     crf: float = 18,
     progress: bool = True,
+    watermark: bool = True,
 ) -> Written:
     """A video of the target with the source's face, who says what is heard in the driving audio.
 
@@ -176,6 +177,7 @@ def generate(
         label: visible text in the corner of every frame; None: only the metadata tell.
         crf: H.264 quality.
         progress: show bars.
+        watermark: whether the frames bear the invisible watermark of generated video.
 
     Returns:
         ``out`` and what is in it.
@@ -218,7 +220,9 @@ def generate(
         mask = face_region(model.crop, model.size, lower_half=lips_only)
     scale = model.size / model.crop.size
     batch = model.batch_frames
-    return write_changed(video, order, change, mask, scale, Path(out), sound, batch, label, crf, progress)
+    return write_changed(
+        video, order, change, mask, scale, Path(out), sound, batch, label, crf, progress, watermark
+    )
 
 
 def for_inputs(model: SwapTalk, source: bool, driving_audio: bool) -> SwapTalk:

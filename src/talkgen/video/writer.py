@@ -17,6 +17,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from talkgen.errors import FileError
 from talkgen.video.container import open_container, reason, sound_zero_seconds
+from talkgen.video.content_credentials import sign, signing_wanted
+from talkgen.video.watermark import Watermark
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +75,11 @@ class VideoWriter:
             of shape (samples,) or (samples, channels), sample rate), which becomes AAC.
         trim_audio: end the sound with the last frame; else the whole sound is written.
         metadata: tags such as ``{"title": "..."}``.
-        synthetic: the video was generated: the ``comment`` tag then says so, whatever ``metadata`` holds.
+        synthetic: the video was generated: the ``comment`` tag then says so, whatever ``metadata`` holds, the
+            frames bear an invisible watermark, and the file Content Credentials where the machine has a
+            certificate (``content_credentials.py``).
+        watermark: whether synthetic video bears the watermark. False is for pictures that networks learn
+            from, which would learn the mark as well.
 
     Raises:
         FileError: for a suffix that cannot hold H.264, an audio file without sound, a full disk, or a
@@ -92,6 +98,7 @@ class VideoWriter:
         synthetic: bool = False,
         preset: str = "medium",
         trim_audio: bool = True,
+        watermark: bool = True,
     ) -> None:
         if fps <= 0 or width <= 0 or height <= 0:
             raise ValueError(f"fps, width and height must be positive, got {fps}, {width}, {height}")
@@ -103,6 +110,8 @@ class VideoWriter:
         self.fps = Fraction(fps).limit_denominator(1001)
         self.width, self.height = width, height
         self.frames = 0
+        self._mark = Watermark(width, height) if synthetic and watermark else None
+        self._signed = synthetic and signing_wanted(self.file)
         self._trim_audio = trim_audio
         self._closed = False
         self._packet: Any = None  # the next packet of sound, which waits for the picture of its time
@@ -226,6 +235,8 @@ class VideoWriter:
             )
         if self._closed:
             raise ValueError(f"{self.file} is already closed")
+        if self._mark is not None:
+            frame = self._mark(frame)
         if self.width % 2 or self.height % 2:
             frame = np.pad(frame, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
@@ -253,7 +264,19 @@ class VideoWriter:
             self._mux_sound(float(self.frames / self.fps) if self._trim_audio else float("inf"))
             self._closed = True
             self._stack.close()
+            if self._signed:
+                self._sign()
             self._temporary.replace(self.file)
+
+    def _sign(self) -> None:
+        signed = self._temporary.with_name(f"{self._temporary.stem}.signed{self._temporary.suffix}")
+        try:
+            sign(self._temporary, signed, self.file.name)
+            signed.replace(self._temporary)
+        except BaseException:
+            signed.unlink(missing_ok=True)
+            self._discard()
+            raise
 
     def _mux_sound(self, until_seconds: float) -> None:
         """Write the sound that begins before ``until_seconds``, so that both streams lie interleaved."""

@@ -204,6 +204,7 @@ def write_video(
         audio=(waveform, SAMPLE_RATE),
         preset="veryfast",
         synthetic=True,
+        watermark=False,
     ) as writer:
         for take in takes:
             for index in range(len(take.expressions)):
