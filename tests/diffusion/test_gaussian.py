@@ -132,3 +132,10 @@ def test_timesteps_cover_the_range_in_every_batch_and_are_uniform():
     first = batches[:, 0].double()  # one place in the batch sees every timestep alike
     assert first.mean().item() == pytest.approx(499.5, abs=15)
     assert first.std().item() == pytest.approx(1000 / math.sqrt(12), rel=0.03)
+
+
+def test_noisier_timesteps_are_drawn_oftener():
+    """t = T u^(1/γ): the share below T/2 is (1/2)^γ; stratified, so it is exact but for rounding."""
+    t = stratified_timesteps(4000, 1000, torch.Generator().manual_seed(0), noisier=2.0)
+    assert float((t < 500).float().mean()) == pytest.approx(0.25, abs=0.002)
+    assert int(t.min()) >= 0 and int(t.max()) <= 999

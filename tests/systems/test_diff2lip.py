@@ -90,11 +90,13 @@ def fit(system: Diff2LipSystem, batches: list) -> list[dict[str, float]]:
 def test_what_the_network_sees():
     """Frames of a window share timestep and noise, and nothing of the hidden lips or of ε reaches it."""
     system = make_system()
-    seen = {}
-    system.unet.register_forward_pre_hook(lambda _, inputs: seen.update(inputs=inputs))
+    seen, denoise = {}, system.unet.denoise
+    system.unet.embed_time = lambda t: seen.update(t=t) or Diff2LipUNet.embed_time(system.unet, t)
+    system.unet.denoise = lambda *inputs: seen.update(inputs=inputs) or denoise(*inputs)
     windows = system.windows(make_batch())
     denoised = system.denoise(windows, torch.tensor([700, 20]))
-    noisy, t, masked, mask, _, _ = seen["inputs"]
+    noisy, _, masked, mask, _ = seen["inputs"]
+    t = seen["t"]
     assert t.tolist() == [700] * 5 + [20] * 5
     schedule = system.loss.diffusion.schedule
     alpha, sigma = schedule.alpha[t].view(-1, 1, 1, 1), schedule.sigma[t].view(-1, 1, 1, 1)
@@ -164,11 +166,11 @@ def test_terms_act_at_their_timesteps():
         "mel": windows.mel[:1], "landmarks": windows.landmarks[:1], "frames": 5,
     }  # fmt: skip
     alone = type(windows)(**first)
-    only = type(denoised)(denoised.terms, torch.tensor([50]), denoised.generated[:5])
+    only = type(denoised)(denoised.terms, torch.tensor([50]), denoised.generated[:5], denoised.heard[:5])
     expected = system.generator_terms(alone, only)
     for name in ("l2", "perceptual", "sync", "adversarial"):
         torch.testing.assert_close(terms[name], expected[name] / 2)
-    nowhere = type(denoised)(denoised.terms, torch.tensor([400, 500]), denoised.generated)
+    nowhere = type(denoised)(denoised.terms, torch.tensor([400, 500]), denoised.generated, denoised.heard)
     terms = system.generator_terms(windows, nowhere)
     assert terms["l2"] == terms["perceptual"] == terms["adversarial"] == 0
     assert "sync" not in terms
@@ -199,6 +201,37 @@ def test_terms_of_weight_zero_are_not_computed():
     row = fit(system, [make_batch()])[0]
     assert row.keys() == {"train/noise", "train/loss"}
     assert not isinstance(system.configure_optimizers()[0], torch.optim.Optimizer)
+
+
+def test_the_hint_teaches_the_audio_encoder():
+    weights = Diff2LipWeights(0, 0, 0, 0, 0, 0, shape=1.0)
+    system = make_system(weights=weights)
+    system.optimizer = functools.partial(torch.optim.Adam, lr=1e-2)
+    batch = make_batch(4)
+    before = [p.detach().clone() for p in system.unet.output_blocks.parameters()]
+    rows = fit(system, [batch] * 30)
+    assert rows[-1]["train/shape"] < 0.7 * rows[0]["train/shape"]
+    assert all(torch.equal(p, q) for p, q in zip(before, system.unet.output_blocks.parameters(), strict=True))
+    assert make_system().shape_head is None  # no weight, no hint
+
+
+def test_errors_around_the_mouth_weigh_more():
+    system = make_system(mouth=3.0)
+    batch = make_batch()
+    batch["landmarks"][:, :, 48:68] = torch.tensor([6.5, 10.5]) + 3 * torch.rand(20, 2)
+    weight = system.pixel_weight(system.windows(batch))
+    assert weight.shape == (10, 1, SIZE, SIZE)
+    assert set(weight.unique().tolist()) == {1.0, 3.0}
+    assert weight[0, 0, 12, 8] == 3 and weight[0, 0, 2, 8] == 1
+    windows, t = system.windows(batch), torch.tensor([700, 20])
+    plain = make_system()
+
+    def errors(one):
+        terms = one.denoise(windows, t, torch.Generator().manual_seed(0)).terms
+        return float(terms.noise), float(terms.variational)
+
+    assert errors(system)[0] > errors(plain)[0]
+    assert errors(system)[1] == pytest.approx(errors(plain)[1])
 
 
 def test_it_learns_one_batch():

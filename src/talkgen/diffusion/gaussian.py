@@ -74,6 +74,7 @@ class GaussianDiffusion(nn.Module):
         noisy: Tensor,
         t: Int[Tensor, " b"],
         mask: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> DenoisingErrors:
         """Compare a network's output with what was hidden from it.
 
@@ -85,12 +86,14 @@ class GaussianDiffusion(nn.Module):
             t: ``(b,)``.
             mask: 1 where errors count; broadcast over ``x0``. Means are over all elements all the same, as in
                 the published code.
+            weight: of each pixel's squared error in ``simple``; broadcast over ``x0``.
         """
         predicted, place = self.split(output)
         difference = self.schedule.target(x0, noise, t, self.prediction) - predicted
         if mask is not None:
             difference = difference * mask
-        simple = difference.square().flatten(1).mean(1)
+        squared = difference.square() if weight is None else weight * difference.square()
+        simple = squared.flatten(1).mean(1)
         estimate = self.schedule.estimate(predicted, noisy, t, self.prediction)
         variational = None
         if place is not None:
@@ -165,14 +168,25 @@ def clamp_through(x0: Tensor) -> Tensor:
 
 
 def stratified_timesteps(
-    count: int, steps: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    count: int,
+    steps: int,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+    noisier: float = 1.0,
 ) -> Int[Tensor, " count"]:
-    """Uniform timesteps, one in each of ``count`` equal parts of 0 … ``steps`` − 1, in random order.
+    """Timesteps, one in each of ``count`` equal parts of the distribution, in random order.
 
-    Each is uniform by itself; together they see early and late steps in every batch, which takes variance out
-    of the loss ("Variational Diffusion Models", appendix I.1).
+    Each by itself is uniform over 0 … ``steps`` − 1; together they see early and late steps in every batch,
+    which takes variance out of the loss ("Variational Diffusion Models", appendix I.1).
+
+    Args:
+        count: of timesteps.
+        steps: T.
+        generator: where chance comes from.
+        device: of the result.
+        noisier: γ of t = T u^(1/γ) with u uniform: 1 is uniform, above it noisy timesteps are drawn oftener.
     """
     shift = torch.rand((), generator=generator, device=device)
     places = (torch.arange(count, device=device) + shift) / count
     order = torch.randperm(count, generator=generator, device=device)
-    return (places[order] * steps).long().clamp_max(steps - 1)
+    return (places[order] ** (1 / noisier) * steps).long().clamp_max(steps - 1)

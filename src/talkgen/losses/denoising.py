@@ -69,8 +69,9 @@ class DenoisingLoss(nn.Module):
     Args:
         diffusion: what the output means.
         min_snr: γ of min-SNR weighting; None weighs every timestep's squared error alike, as published.
-        bounded: bound the gradient of x̂₀ by min(1, α_t/σ_t), so that terms on it do not teach the noisiest
-            timesteps alone.
+        bounded: bound the gradient of x̂₀ by min(1, 1 / |∂x̂₀/∂prediction|), so that terms on it do not teach
+            the noisiest timesteps alone: α_t/σ_t for predicted noise; predicted velocities and pictures need
+            no bound.
     """
 
     def __init__(
@@ -89,26 +90,31 @@ class DenoisingLoss(nn.Module):
         noisy: Tensor,
         t: Int[Tensor, " b"],
         mask: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> DenoisingTerms:
         """See ``GaussianDiffusion.errors``, whose arguments these are."""
         schedule = self.diffusion.schedule
-        errors = self.diffusion.errors(output, x0, noise, noisy, t, mask)
+        errors = self.diffusion.errors(output, x0, noise, noisy, t, mask, weight)
         simple = errors.simple
         if self.min_snr is not None:
             simple = simple * schedule.min_snr_weight(t, self.diffusion.prediction, self.min_snr)
         variational = None if errors.variational is None else errors.variational.mean()
         estimate = clamp_through(errors.x0)
-        if self.bounded:
+        if self.bounded and self.diffusion.prediction == "noise":
             estimate = bound_gradient(estimate, (schedule.alpha[t] / schedule.sigma[t]).clamp_max(1))
         return DenoisingTerms(simple.mean(), variational, estimate)
 
 
 def squared_error(
-    generated: Float[Tensor, "b ..."], ground_truth: Float[Tensor, "b ..."], mask: Tensor | None = None
+    generated: Float[Tensor, "b ..."],
+    ground_truth: Float[Tensor, "b ..."],
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> Float[Tensor, " b"]:
-    """‖m ⊙ (x̂₀ − x₀)‖², mean over all elements of an item."""
+    """w ‖m ⊙ (x̂₀ − x₀)‖², mean over all elements of an item."""
     difference = generated - ground_truth
-    return (difference if mask is None else difference * mask).square().flatten(1).mean(1)
+    squared = (difference if mask is None else difference * mask).square()
+    return (squared if weight is None else weight * squared).flatten(1).mean(1)
 
 
 def active_mean(values: Float[Tensor, " b"], active: Bool[Tensor, " b"]) -> Float[Tensor, ""]:

@@ -97,6 +97,7 @@ class Diff2LipWeights(_NonNegative):
         perceptual: LPIPS of the estimated picture (0.25).
         sync: what the frozen lip-sync expert says (0.1).
         adversarial: the sequential adversarial term (0.5).
+        shape: what the mouth looks like, told by the embedded sound alone; a hint, see the system (none).
     """
 
     noise: float = 1.0
@@ -105,3 +106,46 @@ class Diff2LipWeights(_NonNegative):
     perceptual: float = 0.25
     sync: float = 0.1
     adversarial: float = 0.5
+    shape: float = 0.0
+
+
+@dataclass(frozen=True)
+class RendererWeights(_NonNegative):
+    """PIRenderer's terms, with its weights; and L1, which makes short trainings go.
+
+    Args:
+        warp: perceptual distance of the warped picture (2.5).
+        final: perceptual and style distance of the final picture (4).
+        l1: mean absolute difference of either picture (0).
+        mouth: the same inside the mouth's box (0).
+        eyes: the same inside the box around both eyes (0).
+    """
+
+    warp: float = 2.5
+    final: float = 4.0
+    l1: float = 0.0
+    mouth: float = 0.0
+    eyes: float = 0.0
+
+
+@dataclass(frozen=True)
+class MotionWeights(_NonNegative):
+    """DisentTalk's motion diffusion. Its paper's λ of the sync loss is known (0.01); the rest is chosen.
+
+    Args:
+        lip: mean squared error of the lips' numbers, whose variance is 1.
+        eye: of the eyes'.
+        rest: of the others.
+        velocity: of the changes from frame to frame, of all numbers, by the weights above.
+        smoothness: mean square of the third differences of generated motion, by the weights above.
+        landmarks: squared error of the 68 landmarks, in units of 0.1 decimetres.
+        sync: what the frozen expert says of the generated lips and the sound.
+    """
+
+    lip: float = 1.0
+    eye: float = 1.0
+    rest: float = 0.5
+    velocity: float = 0.0
+    smoothness: float = 0.0
+    landmarks: float = 0.0
+    sync: float = 0.01

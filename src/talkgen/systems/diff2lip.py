@@ -22,6 +22,8 @@ from talkgen.losses.denoising import (
     squared_error,
 )
 from talkgen.losses.lip_sync import SyncLoss
+from talkgen.losses.mouth_shape import MEASURES, mouth_shape
+from talkgen.losses.reconstruction import region_weight
 from talkgen.losses.sequence_adversarial import SequenceAdversarialLoss
 from talkgen.losses.weights import Diff2LipWeights
 from talkgen.metrics.psnr import psnr
@@ -66,11 +68,13 @@ class Denoised:
         terms: errors of the prediction.
         timestep: ``(b,)``.
         generated: ``(b·t, 3, h, w)``: the estimate inside the mask, in [-1, 1]; the target outside.
+        heard: the embedded sound of each frame, ``(b·t, e)``.
     """
 
     terms: DenoisingTerms
     timestep: Tensor
     generated: Tensor
+    heard: Tensor
 
 
 class Diff2LipSystem(LightningModule):
@@ -105,6 +109,9 @@ class Diff2LipSystem(LightningModule):
         schedule: when the adversarial term acts.
         augmentation: of the voice, in training.
         share: of the rows that are generated, from below.
+        mouth: weight of squared errors in the mouth's box, in the first two terms; 1 as published.
+        noisier: γ of the timesteps t = T u^(1/γ) that training draws, u uniform; 1 as published. Lips can be
+            seen through little noise: only noisy timesteps teach the network to listen.
         shared_noise: one noise map for all frames of a window; False draws one for each.
         gradient_clip: largest norm of a network's gradient; 0 does not clip.
         sampled_batches: validation batches that are sampled.
@@ -128,6 +135,8 @@ class Diff2LipSystem(LightningModule):
         schedule: AdversarialSchedule | None = None,
         augmentation: VoiceAugmentation | None = None,
         share: float = 0.5,
+        mouth: float = 1.0,
+        noisier: float = 1.0,
         shared_noise: bool = True,
         gradient_clip: float = 1.0,
         sampled_batches: int = 1,
@@ -152,6 +161,10 @@ class Diff2LipSystem(LightningModule):
         self.discriminator_optimizer = discriminator_optimizer
         self.schedule = schedule or AdversarialSchedule(start=0)
         self.augmentation = augmentation
+        self.mouth = mouth
+        self.noisier = noisier
+        self.shape_head = nn.Linear(unet.embedding_dim, MEASURES) if weights.shape else None
+        self.standardise = nn.BatchNorm1d(MEASURES, affine=False) if weights.shape else None
         self.shared_noise = shared_noise
         self.gradient_clip = gradient_clip
         self.sampled_batches = sampled_batches
@@ -187,11 +200,23 @@ class Diff2LipSystem(LightningModule):
         t = timestep.repeat_interleave(windows.frames)
         noise, cover = (self.noise(windows, generator) for _ in range(2))
         noisy = self.loss.diffusion.schedule.add_noise(target, noise, t)
-        output = self.unet(
-            noisy, t, hide(target, self.mask, cover), self.mask, windows.reference, windows.heard
+        heard = self.unet.embed_audio(windows.heard)
+        output = self.unet.denoise(
+            noisy,
+            self.unet.embed_time(t) + heard,
+            hide(target, self.mask, cover),
+            self.mask,
+            windows.reference,
         )
-        terms = self.loss(output, target, noise, noisy, t, self.mask)
-        return Denoised(terms, timestep, torch.lerp(target.float(), terms.x0, self.mask))
+        terms = self.loss(output, target, noise, noisy, t, self.mask, self.pixel_weight(windows))
+        return Denoised(terms, timestep, torch.lerp(target.float(), terms.x0, self.mask), heard)
+
+    def pixel_weight(self, windows: Windows) -> Tensor | None:
+        """``(b·t, 1, h, w)``, larger where the mouth is; None where all pixels count alike."""
+        if self.mouth == 1:
+            return None
+        height, width = windows.target.shape[-2:]
+        return region_weight(windows.landmarks.flatten(0, 1).float(), height, width, mouth=self.mouth)
 
     def noise(self, windows: Windows, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal, one map a window or a frame."""
@@ -208,7 +233,7 @@ class Diff2LipSystem(LightningModule):
         generator, *others = optimizers if isinstance(optimizers, list) else [optimizers]
         windows = self.windows(batch)
         steps = self.loss.diffusion.schedule.steps
-        timestep = stratified_timesteps(len(batch["video"]), steps, device=self.device)
+        timestep = stratified_timesteps(len(batch["video"]), steps, device=self.device, noisier=self.noisier)
         with self.toggled_optimizer(generator):
             denoised = self.denoise(windows, timestep)
             terms = self.generator_terms(windows, denoised)
@@ -238,7 +263,10 @@ class Diff2LipSystem(LightningModule):
             terms["variational"] = denoised.terms.variational
         if self.weights.l2:
             active = self.timesteps.active("l2", t).repeat_interleave(frames)
-            terms["l2"] = active_mean(squared_error(generated, target, self.mask), active)
+            error = squared_error(generated, target, self.mask, self.pixel_weight(windows))
+            terms["l2"] = active_mean(error, active)
+        if self.shape_head is not None:
+            terms["shape"] = self.shape_term(denoised.heard, windows.landmarks)
         if self.perceptual is not None:
             active = self.timesteps.active("perceptual", t).repeat_interleave(frames)
             terms["perceptual"] = self._share(active) * (
@@ -253,6 +281,16 @@ class Diff2LipSystem(LightningModule):
             active, share = self._judged(t)
             terms["adversarial"] = share * self.sequence.generator_loss(windows.in_windows(generated)[active])
         return terms
+
+    def shape_term(self, heard: Tensor, landmarks: Tensor) -> Tensor:
+        """A hint for the first minutes, not in the paper: the embedded sound alone must tell opening, width
+        and height of each frame's mouth, by a linear head that is thrown away.
+        """
+        assert self.shape_head is not None and self.standardise is not None
+        with torch.no_grad():
+            shape = self.standardise(mouth_shape(landmarks.flatten(0, 1)[:, None].float()))
+        told: Tensor = self.shape_head(heard)
+        return (told.float() - shape).square().mean()
 
     def discriminator_term(self, windows: Windows, denoised: Denoised) -> Tensor:
         """Of the windows at whose timesteps the adversarial term acts."""
@@ -345,7 +383,8 @@ class Diff2LipSystem(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The network's optimiser, the discriminator's where there is one, and their schedules."""
-        optimizers = [self.optimizer(self.unet.parameters())]
+        head = [] if self.shape_head is None else self.shape_head.parameters()
+        optimizers = [self.optimizer([*self.unet.parameters(), *head])]
         if self.sequence is not None and self.discriminator_optimizer is not None:
             optimizers.append(self.discriminator_optimizer(self.sequence.parameters()))
         return with_schedules(optimizers, self.learning_rate)

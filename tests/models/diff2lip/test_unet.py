@@ -16,8 +16,8 @@ from talkgen.diffusion.gaussian import GaussianDiffusion
 from talkgen.diffusion.schedule import linear_schedule
 from talkgen.errors import FileError
 from talkgen.models.diff2lip.blocks import ResidualBlock
-from talkgen.models.diff2lip.inpainting import denoiser, inpaint, lower_mask
-from talkgen.models.diff2lip.unet import Diff2LipUNet
+from talkgen.models.diff2lip.inpainting import FeatureCache, denoiser, inpaint, lower_mask
+from talkgen.models.diff2lip.unet import DeepFeatures, Diff2LipUNet
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +236,81 @@ def test_sizes_that_do_not_fit_are_refused():
         Diff2LipUNet(image_size=96)
     with pytest.raises(ValueError, match="halved"):
         tiny(image_size=18, multipliers=(1, 2, 2))
+
+
+def small(**settings):
+    """A tiny network in which nothing begins at zero."""
+    torch.manual_seed(0)
+    unet = Diff2LipUNet(16, 8, (1, 2), 1, (8,), 8, audio_channels=8, **settings).eval()
+    for parameter in unet.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.2)
+    return unet
+
+
+def pictures_and_mel(size=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [torch.randn(2, 3, size, size, generator=generator) for _ in range(3)]
+    return *drawn, torch.randn(2, 1, 80, 16, generator=generator)
+
+
+@torch.no_grad()
+def test_cells_keep_apart_when_something_is_heard():
+    """Reversed in time, a sound embeds alike under the mean over an encoder's map that is reversed too."""
+    *_, mel = pictures_and_mel()
+    for cells, columns in (((1, 1), 1), ((1, 8), 8)):
+        unet = small(audio_cells=cells)
+        style = unet.audio_encoder_to_style
+        assert style[3].weight.shape == (unet.embedding_dim, 32, 1, columns)
+        heard = unet.audio_encoder(mel)
+        same = torch.allclose(style(heard), style(heard.flip(3)), atol=1e-5)
+        assert same == (columns == 1)
+
+
+@torch.no_grad()
+def test_patches_become_channels():
+    noisy, masked, reference, mel = pictures_and_mel()
+    unet = small(patch=2)
+    output = unet(noisy, torch.tensor([5, 700]), masked, lower_mask(16), reference, mel)
+    assert output.shape == (2, 6, 16, 16)
+    seen = []
+    unet.input_blocks[0].register_forward_hook(lambda _, x, y: seen.append((x[0].shape, y.shape)))
+    unet(noisy, torch.tensor([5, 700]), masked, lower_mask(16), reference, mel)
+    assert seen == [((2, 36, 8, 8), (2, 8, 8, 8))]
+    with pytest.raises(ValueError, match="patches of 2 cannot be halved 3 times"):
+        Diff2LipUNet(8, 8, (1, 2, 2, 2), 1, (), patch=2)
+
+
+@torch.no_grad()
+def test_outer_blocks_alone_take_what_the_inner_ones_made():
+    noisy, masked, reference, mel = pictures_and_mel()
+    unet, mask = small(), lower_mask(16)
+    embedding = unet.embed_time(torch.tensor([700, 700])) + unet.embed_audio(mel)
+    whole = unet.denoise(noisy, embedding, masked, mask, reference)
+    deep = DeepFeatures(blocks=2)
+    assert torch.equal(unet.denoise(noisy, embedding, masked, mask, reference, deep), whole)
+    ran = []
+    for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
+        block.register_forward_hook(lambda *_: ran.append(1))
+    again = unet.denoise(noisy, embedding, masked, mask, reference, deep)
+    torch.testing.assert_close(again, whole)  # the same picture: nothing has changed inside
+    assert len(ran) == 4
+    other = unet.denoise(noisy + 1, embedding, masked, mask, reference, deep)
+    assert (other - whole).abs().max() > 1e-3  # the outer blocks do see the new one
+
+
+@torch.no_grad()
+def test_a_feature_cache_leaves_blocks_out_at_every_other_step():
+    noisy, masked, reference, mel = pictures_and_mel()
+    unet, diffusion = small(), GaussianDiffusion(linear_schedule())
+    middle = []
+    unet.middle_block.register_forward_hook(lambda *_: middle.append(1))
+    given = unet, diffusion, DDIM(10), masked, reference, mel, lower_mask(16), noisy[:1]
+    whole = inpaint(*given)
+    assert len(middle) == 10
+    cached = inpaint(*given, cache=FeatureCache(every=2, blocks=1))
+    assert len(middle) == 15
+    assert 0 < (cached - whole).abs().max() < 2
+    assert torch.equal(inpaint(*given, cache=FeatureCache(every=1)), whole)
+    with pytest.raises(ValueError, match="at least 1"):
+        FeatureCache(every=0)

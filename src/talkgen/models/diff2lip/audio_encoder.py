@@ -71,12 +71,18 @@ class Style(nn.Sequential):
     """The map as one vector that is added to the time embedding: norm, SiLU, mean, linear from zero.
 
     Keys ``0`` and ``3``, as published.
+
+    Args:
+        channels: of the map.
+        dim: of the vector.
+        cells: (rows, columns) that the mean keeps apart. (1, 1) as published: *when* something is heard is
+            then known only from what the encoder's padding tells of the borders, which takes long to learn.
     """
 
-    def __init__(self, channels: int, dim: int) -> None:
-        last = nn.Conv2d(channels, dim, 1)
+    def __init__(self, channels: int, dim: int, cells: tuple[int, int] = (1, 1)) -> None:
+        last = nn.Conv2d(channels, dim, cells)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         super().__init__(
-            group_norm(channels, smallest=1), nn.SiLU(), nn.AdaptiveAvgPool2d(1), last, nn.Flatten()
+            group_norm(channels, smallest=1), nn.SiLU(), nn.AdaptiveAvgPool2d(cells), last, nn.Flatten()
         )

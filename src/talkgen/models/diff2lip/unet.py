@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -14,6 +16,23 @@ from talkgen.models.diff2lip.audio_encoder import AudioEncoder, Style
 from talkgen.models.diff2lip.blocks import Conditioned, Conditioning, ResidualBlock
 from talkgen.models.diff2lip.normalisation import group_norm
 from talkgen.models.diff2lip.time_embedding import sinusoidal_embedding
+
+
+@dataclass
+class DeepFeatures:
+    """What the inner blocks made of an earlier noisy picture, for steps that leave them out.
+
+    From one step of a sampler to the next the deep layers of a UNet hardly change ("DeepCache: Accelerating
+    Diffusion Models for Free", Ma et al., 2023): some steps compute the outer blocks alone.
+
+    Attributes:
+        blocks: outer blocks that are computed at every step, on the way down and on the way up.
+        value: what the outer blocks on the way up are handed; None: not known, all blocks are computed.
+    """
+
+    blocks: int = 3
+    value: Tensor | None = None
+
 
 # Widths by picture size, as in guided-diffusion.
 MULTIPLIERS = {64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 3, 4, 4), 512: (1, 1, 2, 2, 4, 4)}
@@ -43,6 +62,10 @@ class Diff2LipUNet(nn.Module):
         references: reference pictures, joined on channels.
         audio_channels: width of the audio encoder; 32 as published.
         mel_bins: height of a mel window.
+        audio_cells: (rows, columns) of the audio encoder's map that are kept apart, see ``Style``; (1, 1) as
+            published.
+        patch: squares of so many pixels become channels on the way in, and pixels again on the way out: a
+            wider network at the same price; 1 as published.
         conditioning: how the embedding enters a block, see ``ResidualBlock``.
         learned_range: predict as many channels again for the variance.
         dropout: in residual blocks.
@@ -61,6 +84,8 @@ class Diff2LipUNet(nn.Module):
         references: int = 1,
         audio_channels: int = 32,
         mel_bins: int = 80,
+        audio_cells: Sequence[int] = (1, 1),
+        patch: int = 1,
         conditioning: Conditioning = "additive",
         learned_range: bool = True,
         dropout: float = 0.0,
@@ -71,9 +96,12 @@ class Diff2LipUNet(nn.Module):
             if image_size not in MULTIPLIERS:
                 raise ValueError(f"give multipliers for pictures of {image_size} pixels")
             multipliers = MULTIPLIERS[image_size]
-        if image_size % 2 ** (len(multipliers) - 1):
-            raise ValueError(f"{image_size} pixels cannot be halved {len(multipliers) - 1} times")
+        if image_size % (patch * 2 ** (len(multipliers) - 1)):
+            raise ValueError(
+                f"{image_size} pixels in patches of {patch} cannot be halved {len(multipliers) - 1} times"
+            )
         self.image_size = image_size
+        self.patch = patch
         self.channels = channels
         self.references = references
         self.learned_range = learned_range
@@ -86,7 +114,10 @@ class Diff2LipUNet(nn.Module):
             nn.Linear(self.embedding_dim, self.embedding_dim),
         )
         self.audio_encoder = AudioEncoder(audio_channels, mel_bins)
-        self.audio_encoder_to_style = Style(self.audio_encoder.out_channels, self.embedding_dim)
+        rows, columns = audio_cells
+        self.audio_encoder_to_style = Style(
+            self.audio_encoder.out_channels, self.embedding_dim, (rows, columns)
+        )
 
         def residual(channels_in: int, channels_out: int, **resampling: object) -> ResidualBlock:
             return ResidualBlock(
@@ -96,8 +127,8 @@ class Diff2LipUNet(nn.Module):
         def attention(width: int, side: int) -> list[nn.Module]:
             return [AttentionBlock(width, head_channels)] if side in attention_resolutions else []
 
-        side, width = image_size, multipliers[0] * channels
-        down = [Conditioned(nn.Conv2d(3 * (2 + references), width, 3, padding=1))]
+        side, width = image_size // patch, multipliers[0] * channels
+        down = [Conditioned(nn.Conv2d(3 * (2 + references) * patch**2, width, 3, padding=1))]
         widths = [width]  # of what the way up is handed
         for level, multiplier in enumerate(multipliers):
             for _ in range(blocks):
@@ -127,7 +158,7 @@ class Diff2LipUNet(nn.Module):
                     side *= 2
                 up.append(Conditioned(*layers))
         self.output_blocks = nn.ModuleList(up)
-        last = nn.Conv2d(width, 6 if learned_range else 3, 3, padding=1)
+        last = nn.Conv2d(width, (6 if learned_range else 3) * patch**2, 3, padding=1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.out = nn.Sequential(group_norm(width), nn.SiLU(), last)
@@ -152,17 +183,28 @@ class Diff2LipUNet(nn.Module):
         masked: Float[Tensor, "b 3 h w"],
         mask: Float[Tensor, "#b 1 h w"],
         reference: Float[Tensor, "b c h w"],
+        deep: DeepFeatures | None = None,
     ) -> Float[Tensor, "b c2 h w"]:
-        """The output for e_t + e_a; see ``forward``."""
+        """The output for e_t + e_a; see ``forward``. ``deep`` is filled in, or taken where it is known."""
         x = torch.cat([torch.lerp(masked, noisy, mask), masked, reference], dim=1).to(self.dtype)
+        x = F.pixel_unshuffle(x, self.patch)
+        known = None if deep is None else deep.value
+        outer = 0 if deep is None else deep.blocks
         kept = []
-        for block in self.input_blocks:
+        for block in self.input_blocks if known is None else self.input_blocks[:outer]:
             x = self._run(block, x, embedding)
             kept.append(x)
-        x = self._run(self.middle_block, x, embedding)
-        for block in self.output_blocks:
+        if known is None:
+            x = self._run(self.middle_block, x, embedding)
+            for block in self.output_blocks[: len(self.output_blocks) - outer]:
+                x = self._run(block, torch.cat([x, kept.pop()], dim=1), embedding)
+            if deep is not None:
+                deep.value = x
+        else:
+            x = known
+        for block in self.output_blocks[len(self.output_blocks) - outer :]:
             x = self._run(block, torch.cat([x, kept.pop()], dim=1), embedding)
-        return self.out(x)
+        return F.pixel_shuffle(self.out(x), self.patch)
 
     def forward(
         self,
