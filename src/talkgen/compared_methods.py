@@ -13,10 +13,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
-from talkgen.comparison import OpenMethod, Scored, compare, open_clips, open_device, resized_scored
-from talkgen.configuration import RunFolder, build, find_runs
+from talkgen.comparison import (
+    OpenMethod,
+    Scored,
+    compare,
+    listens,
+    open_clips,
+    open_device,
+    resized_scored,
+)
+from talkgen.configuration import RunFolder, find_runs
 from talkgen.errors import TalkgenError
 
 if TYPE_CHECKING:
@@ -34,12 +42,14 @@ class ComparedMethod:
         stages: names of stages; a folder in which one of them is trained can be scored.
         module: offers ``open_method(cfg, folder, device) -> talkgen.comparison.OpenMethod``.
         metrics: preset of its columns where it stands alone.
+        published: names of tables in ``configs/published`` that stand below its own.
     """
 
     title: str
     stages: tuple[str, ...]
     module: str
     metrics: str = "methods"
+    published: tuple[str, ...] = ()
 
     def is_trained(self, folder: Path) -> bool:
         """Whether the folder has a trained stage that makes pictures."""
@@ -57,6 +67,10 @@ METHODS: dict[str, ComparedMethod] = {
         ("swaptalk_face_swap", "swaptalk_lip_sync"),
         "talkgen.swaptalk_evaluation",
         metrics="swaptalk",
+        published=("swaptalk",),
+    ),
+    "diff2lip": ComparedMethod(
+        "Diff2Lip", ("diff2lip_diffusion",), "talkgen.diff2lip_evaluation", metrics="diff2lip"
     ),
 }
 """Name → method. A method adds itself by one entry; everything else of it lies in its module."""
@@ -107,29 +121,30 @@ def score_methods(cfg: DictConfig, folders: Mapping[str, Path], out: Path) -> Ta
     scored = open_clips(cfg, next(iter(methods.values())).run, size, unswapped=True, piece=piece)
     casting = Casting(scored.clips, _people(cfg, scored))
     contenders: list[Contender] = [GroundTruth(), Reencoded(cfg.crf)]
-    if "wrong_sound" in rows and len(scored.clips) > 1 and _listens(cfg):
+    if "wrong_sound" in rows and len(scored.clips) > 1 and listens(cfg):
         contenders.append(OtherSound(casting.sound))
     if "copied" in rows:
         contenders.append(CopiedMouth(casting))
     swaps = any("swap" in method.rows for method in methods.values())
     if swaps and "exact_swap" in rows and any(casting.twin(n) for n in range(len(scored.clips))):
         contenders.append(ExactSwap("swap, exact result", casting))
+    tasks: dict[str, str] = {}
     for name, method in methods.items():
         own = resized_scored(scored, method.size)
         own_casting = casting if own is scored else Casting(own.clips, casting.people)
-        made = method.contenders(rows, own, own_casting, f"{name}: " if len(methods) > 1 else "")
+        prefix = f"{name}: " if len(methods) > 1 else ""
+        made = method.contenders(rows, own, own_casting, prefix)
+        tasks |= {one.name: one.name.removeprefix(prefix) for one in made}
         contenders += made if own is scored else [AtSize(one, own.clips) for one in made]
     titles = " and ".join(dict.fromkeys(kinds[name].title for name in methods))
     title = f"{titles} on {len(scored.clips)} held-out clips"
     notes = _notes(cfg, scored, casting)
     if small := [f"{name} {method.size}" for name, method in methods.items() if method.size < size]:
         notes.append(f"Made at a smaller size and enlarged to {size} px: {', '.join(small)} px.")
-    return compare(cfg, title, contenders, scored, out, notes, _pictures(casting))
-
-
-def _listens(cfg: DictConfig) -> bool:
-    """Whether a column of the table hears the sound."""
-    return any("sound" in build(node).needs for node in cfg.metrics.values())
+    if cfg.published is None:
+        with open_dict(cfg):
+            cfg.published = sorted({name for kind in kinds.values() for name in kind.published})
+    return compare(cfg, title, contenders, scored, out, notes, _pictures(casting), tasks)
 
 
 def _people(cfg: DictConfig, scored: Scored) -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from talkgen.data.datamodule import TalkingFaceData
     from talkgen.inference.contenders import Casting
     from talkgen.metrics import protocol as conditions
-    from talkgen.metrics.contenders import Contender
+    from talkgen.metrics.contenders import Clips, Contender
     from talkgen.metrics.held_out import HeldOutClips
     from talkgen.metrics.identity_source import Gallery
     from talkgen.metrics.table import Cell, Table
@@ -28,10 +28,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """What is scored: clips, and the data that they come from."""
+    """What is scored: held-out clips of a corpus, and the data that they come from."""
 
     data: TalkingFaceData
     clips: HeldOutClips
+
+    @property
+    def corpus(self) -> str:
+        """Corpus, split and hash of the manifest, for the protocol line."""
+        splits = " and ".join(sorted({clip.split for clip in self.clips.clips}))
+        corpora = ", ".join(sorted({clip.corpus for clip in self.clips.clips}))
+        return f"{corpora}, {splits} split (manifest {self.data.store.description['manifest_sha256'][:12]})"
+
+    @property
+    def crop(self) -> str:
+        """How the face was cut out."""
+        return f"as prepared, {self.clips.store.size} px"
+
+
+class Conditions(Protocol):
+    """What a table needs to know of what it scores: ``Scored``, or files."""
+
+    @property
+    def clips(self) -> Clips:
+        """What is scored."""
+
+    @property
+    def corpus(self) -> str:
+        """Where it comes from."""
+
+    @property
+    def crop(self) -> str:
+        """How the face was cut out."""
 
 
 class OpenMethod(Protocol):
@@ -151,10 +179,11 @@ def compare(
     cfg: DictConfig,
     title: str,
     contenders: Sequence[Contender],
-    scored: Scored,
+    scored: Conditions,
     out: Path,
     notes: Sequence[str] = (),
     gallery: Mapping[str, Any] | None = None,
+    tasks: Mapping[str, str] | None = None,
 ) -> Table:
     """Score contenders by the metrics of the config; also writes ``sheet.png`` and ``sample.mp4``.
 
@@ -167,15 +196,19 @@ def compare(
         notes: sentences below the table.
         gallery: person → a picture, uint8 (1, size, size, 3) and its matrix (1, 2, 3) to the ArcFace
             template, for metrics of identity.
+        tasks: name of a row → what it does; rows that do the same are compared with each other.
     """
     from talkgen.metrics.identity_source import IdentitySource, open_identity_source
     from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
+    from talkgen.metrics.published import read_published
     from talkgen.metrics.required_weights import NeedsWeights
     from talkgen.metrics.scoring import score
+    from talkgen.metrics.significance import compare_rows
     from talkgen.metrics.table import Column, Row, Table
 
     metrics = [[build(node) for node in cfg.metrics.values()] for _ in contenders]
     columns = [Column(m.column, m.digits, m.higher_is_better) for m in metrics[0]]
+    published = [read_published(name) for name in cfg.published or []]
     lacking: dict[str, Exception] = {}
     digests: dict[str, str] = {}
     landmarks = open_landmark_source(cfg.landmarks)
@@ -195,33 +228,38 @@ def compare(
     if recogniser is not None and gallery:
         people = _gallery(recogniser, gallery)
     clips = scored.clips
-    score(contenders, metrics, clips, source, out, recogniser, people)
+    seen = score(contenders, metrics, clips, source, out, recogniser, people)
 
     ids = [clip.id for clip in clips.clips]
     rows = [
-        Row(contender.name, len(clips), {m.column: _cell(m, ids, lacking) for m in row})
-        for contender, row in zip(contenders, metrics, strict=True)
+        Row(contender.name, count, {m.column: _cell(m, ids, lacking) for m in row})
+        for contender, row, count in zip(contenders, metrics, seen, strict=True)
     ]
     codec = f"none before scoring, but for the row H.264 crf {cfg.crf} (libx264, yuv420p)"
     protocol = make_protocol(scored, codec, [c.name for c in columns], digests)
-    return Table(title, columns, rows, protocol, [*notes, *_missing(metrics[0], lacking)])
+    comparisons = compare_rows(rows, columns, tasks or {})
+    every_note = [*notes, *_missing(metrics[0], lacking)]
+    return Table(title, columns, rows, protocol, every_note, comparisons, published)
+
+
+def listens(cfg: DictConfig) -> bool:
+    """Whether a column of the table hears the sound."""
+    return any("sound" in build(node).needs for node in cfg.metrics.values())
 
 
 def make_protocol(
-    scored: Scored, codec: str, columns: Sequence[str], weights: Mapping[str, str]
+    scored: Conditions, codec: str, columns: Sequence[str], weights: Mapping[str, str]
 ) -> conditions.Protocol:
     """The conditions of a table; see ``Protocol``."""
     from talkgen.metrics.protocol import Protocol
 
-    clips, store = scored.clips, scored.data.store
-    splits = " and ".join(sorted({clip.split for clip in clips.clips}))
-    corpora = ", ".join(sorted({clip.corpus for clip in clips.clips}))
+    clips = scored.clips
     return Protocol(
-        corpus=f"{corpora}, {splits} split (manifest {store.description['manifest_sha256'][:12]})",
+        corpus=scored.corpus,
         fps=[clip.fps for clip in clips.clips],
         frames=[clips.frame_count(number) for number in range(len(clips))],
-        sizes_px=[clips.size] * len(clips),
-        crop=f"as prepared, {clips.store.size} px",
+        sizes_px=[clips.frame_size(number)[0] for number in range(len(clips))],
+        crop=scored.crop,
         codec=codec,
         metrics=list(columns),
         weights=weights,

@@ -42,6 +42,12 @@ def run(cfg: DictConfig) -> int:
     Raises:
         TalkgenError: there is no such run, or it cannot be scored.
     """
+    if cfg.videos is not None:
+        from talkgen.video_evaluation import score_videos
+
+        _choose_metrics(cfg, "papers")
+        out = Path(cfg.out) if cfg.out else Path("evaluation")
+        return _finish(score_videos(cfg, out), out)
     runs = choose_runs(Path(cfg.paths.runs), cfg.run, list(cfg.runs))
     kinds = {kind_of(folder) for folder in runs}
     if len(kinds) > 1:
@@ -63,6 +69,10 @@ def run(cfg: DictConfig) -> int:
         table = score_sync_experts(cfg, named)
     else:
         raise TalkgenError(f"{runs[0].path}: there is no evaluation for {kind} alone")
+    return _finish(table, out)
+
+
+def _finish(table: Table, out: Path) -> int:
     write_table(table, out)
     files = ", ".join(sorted(file.name for file in out.iterdir()))
     print(f"\n{table.markdown(upright=True)}\nwritten to {out}: {files}")
@@ -186,15 +196,19 @@ def score_sync_experts(cfg: DictConfig, runs: Mapping[str, RunFolder]) -> Table:
 
 
 def write_table(table: Table, out: Path) -> None:
-    """``table.md``, ``.csv``, ``.json``, ``.tex`` and ``per_clip.csv``."""
+    """``table.md``, ``.csv``, ``.json``, ``.tex``, ``.html``, ``per_clip.csv`` and ``significance.csv``."""
     from talkgen.data.files import write_atomically
+    from talkgen.metrics.report import html_page
 
     texts = {
         "table.md": table.markdown(),
         "table.csv": table.csv(),
         "table.json": table.json(),
         "table.tex": table.latex(),
+        "table.html": html_page(table, out),
         "per_clip.csv": table.per_clip_csv(),
     }
     for name, text in texts.items():
         write_atomically(out / name, text.encode())
+    if table.comparisons:
+        write_atomically(out / "significance.csv", table.significance_csv().encode())

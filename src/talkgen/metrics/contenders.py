@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from talkgen.data.windows import resize_frames
 from talkgen.metrics.footage import CodeIndices
 from talkgen.metrics.held_out import HeldOutClips
+from talkgen.metrics.video_clips import FrameStream, VideoClips
 from talkgen.video.reader import read_frames
 from talkgen.video.writer import VideoWriter
 
@@ -45,14 +46,21 @@ class Generated:
     heard_only: bool = False
 
 
+Clips = HeldOutClips | VideoClips
+"""What can be scored: clips of a prepared corpus, or files."""
+
+
 class Contender(Protocol):
     """Something that makes frames for each clip; ``in_video`` says whether the sample video shows it."""
 
     name: str
     in_video: bool
 
-    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
-        """The frames of clip ``number``, in the pieces of ``clips.spans(number)``."""
+    def generate(self, clips: Any, number: int) -> Iterator[Generated]:
+        """The frames of clip ``number``, in the pieces of ``clips.spans(number)``.
+
+        ``clips`` are ``HeldOutClips``, or ``VideoClips`` for rows of files.
+        """
 
 
 class GroundTruth:
@@ -61,7 +69,7 @@ class GroundTruth:
     name = "ground truth"
     in_video = True
 
-    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
+    def generate(self, clips: Clips, number: int) -> Iterator[Generated]:
         """The frames as they are."""
         for start, stop in clips.spans(number):
             yield Generated(clips.frames(number, start, stop))
@@ -80,18 +88,19 @@ class Reencoded:
         self.crf = crf
         self.name = f"ground truth, H.264 crf {crf}"
 
-    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
+    def generate(self, clips: Clips, number: int) -> Iterator[Generated]:
         """The frames as they come back from the encoded file, which lies in a temporary folder."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "clip.mp4"
-            with VideoWriter(file, clips.clips[number].fps, clips.size, clips.size, self.crf) as writer:
+            height, width = clips.frame_size(number)
+            with VideoWriter(file, clips.clips[number].fps, width, height, self.crf) as writer:
                 for start, stop in clips.spans(number):
                     for frame in clips.frames(number, start, stop).numpy():
                         writer.write(frame)
             decoded = read_frames(file)
             for start, stop in clips.spans(number):
                 # An odd size was padded by the encoder.
-                frames = [next(decoded)[: clips.size, : clips.size] for _ in range(start, stop)]
+                frames = [next(decoded)[:height, :width] for _ in range(start, stop)]
                 yield Generated(torch.from_numpy(np.stack(frames)))
 
 
@@ -108,11 +117,52 @@ class OtherSound:
     def __init__(self, sound: Callable[[int, int, int], Tensor | None]) -> None:
         self.sound = sound
 
-    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
+    def generate(self, clips: Clips, number: int) -> Iterator[Generated]:
         """The frames as they are."""
         for start, stop in clips.spans(number):
             frames = clips.frames(number, start, stop)
             yield Generated(frames, sound=self.sound(number, start, stop), heard_only=True)
+
+
+class FirstFrame:
+    """The first frame of each clip in all of them: what a model that never moves would score."""
+
+    name = "first frame held"
+    in_video = False
+
+    def generate(self, clips: Clips, number: int) -> Iterator[Generated]:
+        """One picture."""
+        held = clips.frames(number, 0, next(iter(clips.spans(number)))[1])[:1].clone()
+        for start, stop in clips.spans(number):
+            yield Generated(held.expand(stop - start, -1, -1, -1).contiguous())
+
+
+class VideoRow:
+    """Videos that somebody made: one file a clip.
+
+    Args:
+        name: of the row.
+        files: for each clip its video, None where there is none (the clip then does not count).
+        own_sound: clip for clip, whether the lips should be those of the true video.
+    """
+
+    in_video = True
+
+    def __init__(self, name: str, files: Sequence[Path | None], own_sound: Sequence[bool]) -> None:
+        self.name = name
+        self.files = files
+        self.own_sound = own_sound
+
+    def generate(self, clips: VideoClips, number: int) -> Iterator[Generated]:
+        """The frames, at the size and crop of the truth; the truth, not scored, where there are none."""
+        file = self.files[number]
+        stream = None if file is None else FrameStream(file, clips.fps)
+        for start, stop in clips.spans(number):
+            if stream is None:
+                yield Generated(clips.frames(number, start, stop), scored=False)
+                continue
+            frames = clips.fitted(number, start, stream.read(start, stop))
+            yield Generated(frames, truth_known=self.own_sound[number])
 
 
 class AtSize:

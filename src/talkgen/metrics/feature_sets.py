@@ -17,6 +17,9 @@ from talkgen.metrics.required_weights import NeedsWeights
 class FeatureSets(Metric, NeedsWeights):
     """Keeps two sets of feature vectors; a subclass says how they are made and compared.
 
+    Where nobody knows what a frame should be, the set of true frames holds the target's, as in the papers'
+    cross-driven tables.
+
     A distance of distributions has no value for a clip: per-clip values of these distances are mostly bias
     (a Fréchet distance over 25 frames is six times that over 1000 from the same distribution).
 
@@ -27,7 +30,7 @@ class FeatureSets(Metric, NeedsWeights):
     """
 
     full_state_update = False
-    needs: frozenset[str] = frozenset({"truth"})
+    needs: frozenset[str] = frozenset()
     higher_is_better = False
     digits: ClassVar[int] = 2
     has_interval: ClassVar[bool] = False

@@ -73,8 +73,8 @@ class _InceptionDistance(FeatureSets):
         return (available_name(),)
 
     def update(self, footage: Footage) -> None:
-        """Add a piece of a clip whose truth is known."""
-        if footage.has("truth") and self.lacking is None:
+        """Add a piece of a clip."""
+        if self.lacking is None:
             features = inception_features(self.weight_names[0], self.resize)
             self.record(footage, features, slice(None, None, self.every))
 

@@ -45,8 +45,8 @@ class FVD(FeatureSets):
         self._waiting: tuple[Tensor, Tensor] | None = None
 
     def update(self, footage: Footage) -> None:
-        """Add a piece of a clip whose truth is known."""
-        if not footage.has("truth") or self.lacking is not None:
+        """Add a piece of a clip."""
+        if self.lacking is not None:
             return
         pair = footage.generated, footage.ground_truth
         if self._waiting is not None and self._clip == footage.clip:

@@ -52,6 +52,10 @@ class HeldOutClips:
         clip = self.clips[number]
         return clip.frames if self.limit is None else min(clip.frames, self.limit)
 
+    def frame_size(self, number: int) -> tuple[int, int]:
+        """Height and width of the frames, the same for all clips."""
+        return self.size, self.size
+
     def spans(self, number: int) -> Iterator[tuple[int, int]]:
         """First and last-but-one frame of each piece of a clip."""
         count = self.frame_count(number)

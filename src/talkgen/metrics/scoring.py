@@ -14,9 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from talkgen.data.files import write_atomically
-from talkgen.metrics.contenders import Contender, Generated
+from talkgen.metrics.contenders import Clips, Contender, Generated
 from talkgen.metrics.footage import MOUTH_POINTS, Footage
-from talkgen.metrics.held_out import HeldOutClips
 from talkgen.metrics.identity_source import Gallery, IdentitySource, warps_of
 from talkgen.metrics.landmark_source import LandmarkSource
 from talkgen.metrics.pictures import contact_sheet, side_by_side
@@ -38,12 +37,12 @@ class FootageMetric(Protocol):
 def score(
     contenders: Sequence[Contender],
     metrics: Sequence[Sequence[FootageMetric]],
-    clips: HeldOutClips,
+    clips: Clips,
     landmarks: LandmarkSource | None,
     out: Path,
     identity: IdentitySource | None = None,
     gallery: Gallery | None = None,
-) -> None:
+) -> list[int]:
     """Show every metric of every contender all clips, in constant memory.
 
     Each frame is made once, detected once and recognised once, whatever the number of metrics. Also writes
@@ -58,7 +57,12 @@ def score(
         out: folder for the pictures.
         identity: recogniser, or None where its weights are missing or nothing asks for it.
         gallery: the people that it knows.
+
+    Returns:
+        For each contender the number of clips of which something was scored.
     """
+    seen: list[set[int]] = [set() for _ in contenders]
+    named: list[str] = []
     sheet: list[tuple[str, list[NDArray[np.uint8]]]] = []
     total = sum(clips.frame_count(number) for number in range(len(clips)))
     with tqdm(total=total, unit="frame", desc="scoring", mininterval=0.5) as progress:
@@ -69,9 +73,10 @@ def score(
                 video = stack.enter_context(_sample_video(out, contenders, clips)) if number == 0 else None
                 for (start, stop), *pieces in zip(clips.spans(number), *streams, strict=True):
                     observer = _Observer(clips, number, start, stop, landmarks, identity, gallery)
-                    for piece, row in zip(pieces, metrics, strict=True):
+                    for piece, row, clips_of_row in zip(pieces, metrics, seen, strict=True):
                         if not piece.scored:
                             continue
+                        clips_of_row.add(number)
                         footage = observer.footage(pieces[0].frames, piece)
                         for metric in row:
                             if not piece.heard_only or "sound" in metric.needs:
@@ -82,10 +87,15 @@ def score(
                         for frames in zip(*shown, strict=True):
                             video.write(side_by_side(frames))
                     if len(sheet) < SHEET_CLIPS and start <= middle < stop:
-                        sheet.append((clip.id, [picture[middle - start] for picture in pictures]))
+                        pairs = zip(pieces, pictures, strict=True)
+                        sheet.append((clip.id, [p[middle - start] for one, p in pairs if not one.heard_only]))
+                        named = [
+                            c.name for c, one in zip(contenders, pieces, strict=True) if not one.heard_only
+                        ]
                     progress.update(stop - start)
-    _, png = cv2.imencode(".png", contact_sheet([one.name for one in contenders], sheet)[..., ::-1])
+    _, png = cv2.imencode(".png", contact_sheet(named, sheet)[..., ::-1])
     write_atomically(out / "sheet.png", png.tobytes())
+    return [len(numbers) for numbers in seen]
 
 
 class _Observer:
@@ -93,7 +103,7 @@ class _Observer:
 
     def __init__(
         self,
-        clips: HeldOutClips,
+        clips: Clips,
         number: int,
         start: int,
         stop: int,
@@ -103,11 +113,13 @@ class _Observer:
     ) -> None:
         self.number, self.start = number, start
         self.person = clips.clips[number].identity
-        self.points = clips.landmarks(number, start, stop)
-        self.warps = clips.identity_warps(number, start, stop) if identity else None
-        self.sound = clips.sound(number, start, stop)
         self.landmarks, self.identity, self.gallery = landmarks, identity, gallery
         self._detected: dict[int, tuple[Tensor, Tensor | None]] = {}  # by id; the frames keep it taken
+        self.points = clips.landmarks(number, start, stop)
+        if self.points is None:
+            self.points = self._points_of(clips.frames(number, start, stop))
+        self.warps = clips.identity_warps(number, start, stop) if identity else None
+        self.sound = clips.sound(number, start, stop)
 
     def footage(self, target: Tensor, piece: Generated) -> Footage:
         """What the metrics of a row are shown."""
@@ -116,7 +128,7 @@ class _Observer:
             self.number,
             piece.frames,
             truth,
-            self.points[:, MOUTH_POINTS],
+            None if self.points is None else self.points[:, MOUTH_POINTS],
             self._points_of(piece.frames),
             self._points_of(truth),
             piece.codes,
@@ -146,7 +158,8 @@ class _Observer:
         return self.identity(frames, warps, self.start)
 
 
-def _sample_video(out: Path, contenders: Sequence[Contender], clips: HeldOutClips) -> VideoWriter:
-    width = clips.size * sum(contender.in_video for contender in contenders)
+def _sample_video(out: Path, contenders: Sequence[Contender], clips: Clips) -> VideoWriter:
+    height, width = clips.frame_size(0)
+    width *= sum(contender.in_video for contender in contenders)
     sound = (clips.waveform(0), 16000)
-    return VideoWriter(out / "sample.mp4", clips.clips[0].fps, width, clips.size, audio=sound, synthetic=True)
+    return VideoWriter(out / "sample.mp4", clips.clips[0].fps, width, height, audio=sound, synthetic=True)

@@ -6,14 +6,18 @@ import csv
 import io
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol as Interface
 
 from torch import Tensor
 
 from talkgen.metrics.intervals import Interval, bootstrap_interval
 from talkgen.metrics.protocol import Protocol
+from talkgen.metrics.published import PublishedTable
+from talkgen.metrics.significance import Comparison, best_and_tied
 
 NOT_AVAILABLE = "n/a"
 """A number that could be had: a note below the table says how."""
@@ -102,7 +106,10 @@ def measured_cell(metric: TableMetric, clips: Sequence[str], seed: int = 0) -> C
         clips: ids of the clips, in the order of their numbers.
         seed: of the bootstrap.
     """
-    value = float(metric.compute())
+    with warnings.catch_warnings():
+        # A metric that no piece was fit for has seen nothing, and its cell says so.
+        warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+        value = float(metric.compute())
     if math.isnan(value):
         return Cell(None)
     per_clip = {clips[number]: score for number, score in sorted(metric.per_clip().items())}
@@ -120,6 +127,8 @@ class Table:
         rows: every row has a cell for every column.
         protocol: see :class:`talkgen.metrics.protocol.Protocol`.
         notes: sentences below the table, such as what to fetch for the columns that are ``n/a``.
+        comparisons: of rows that do the same, paired over clips.
+        published: what papers say, in blocks of their own below the table.
     """
 
     title: str
@@ -127,25 +136,63 @@ class Table:
     rows: Sequence[Row]
     protocol: Protocol
     notes: Sequence[str] = ()
+    comparisons: Sequence[Comparison] = ()
+    published: Sequence[PublishedTable] = ()
+
+    @cached_property
+    def marks(self) -> dict[tuple[str, str], str]:
+        """(row, column) → ``"best"`` of the rows it is compared with, or ``"tied"``: chance may be why it is
+        not.
+        """
+        found: dict[tuple[str, str], str] = {}
+        for column in self.columns:
+            if column.higher_is_better is None:
+                continue
+            pairs = [one for one in self.comparisons if one.column == column.name]
+            for group in _connected(pairs):
+                values = {r.name: r.cells[column.name].value for r in self.rows if r.name in group}
+                known = {name: value for name, value in values.items() if value is not None}
+                if len(set(known.values())) > 1:
+                    best, tied = best_and_tied(known, column.higher_is_better, pairs)
+                    found |= {(name, column.name): "tied" for name in tied}
+                    found[best, column.name] = "best"
+        return found
+
+    def text(self, row: Row, column: Column) -> str:
+        """What a cell shows."""
+        return row.cells[column.name].text(column.digits)
+
+    def every_note(self) -> list[str]:
+        """The notes, and what the marks mean where there are any."""
+        if not self.marks:
+            return list(self.notes)
+        pairs = len({(one.first, one.second) for one in self.comparisons})
+        few = max(one.clips for one in self.comparisons) < 6
+        return [
+            *self.notes,
+            f"Rows that do the same are compared over the clips that both have (Wilcoxon's signed-rank test, "
+            f"Holm's correction over {pairs} pairs a column, significance.csv). Bold: the best. ≈: not told "
+            "from the best at 5 %" + ("; fewer than six clips cannot tell." if few else "."),
+        ]
 
     def markdown(self, upright: bool = False) -> str:
         """Aligned for the eye; ``upright`` has a line a metric, which fits a terminal."""
+        forms = {"best": "**{}**", "tied": "{} ≈", "": "{}"}
         lines = [["", "n", *(column.heading for column in self.columns)]]
         for row in self.rows:
-            texts = [row.cells[column.name].text(column.digits) for column in self.columns]
+            texts = [
+                forms[self.marks.get((row.name, c.name), "")].format(self.text(row, c)) for c in self.columns
+            ]
             lines.append([row.name, str(row.clips), *texts])
         if upright:
             lines = [list(line) for line in zip(*lines, strict=True)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        aligned = [
-            "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
-            for line in lines
-        ]
-        rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
-        below = [f"_Protocol: {self.protocol.line()}_", *self.notes]
-        return "\n".join(
-            [f"### {self.title}", "", aligned[0], rule, *aligned[1:], "", "\n\n".join(below), ""]
-        )
+        below = [f"_Protocol: {self.protocol.line()}_", *self.every_note()]
+        blocks = [f"### {self.title}", "", *_grid(lines), "", "\n\n".join(below), ""]
+        for block in self.published:
+            cells = [["", *block.columns], *([name, *values] for name, values in block.rows.items())]
+            blocks += [f"#### As published: {block.title}", "", *_grid(cells), ""]
+            blocks += ["\n\n".join([f"_Source: {block.source}_", *block.notes]), ""]
+        return "\n".join(blocks)
 
     def latex(self) -> str:
         """A ``tabular`` with booktabs rules; intervals in small type."""
@@ -153,26 +200,23 @@ class Table:
         for row in self.rows:
             texts = []
             for column in self.columns:
-                number, _, interval = row.cells[column.name].text(column.digits).partition(" ")
-                texts.append(
-                    f"{number} {{\\scriptsize {interval}}}" if interval else number.replace("–", "--")
-                )
+                number, _, interval = self.text(row, column).partition(" ")
+                number = number.replace("–", "--")
+                mark = self.marks.get((row.name, column.name), "")
+                number = {"best": r"\textbf{%s}", "tied": r"\underline{%s}", "": "%s"}[mark] % number
+                texts.append(f"{number} {{\\scriptsize {interval}}}" if interval else number)
             lines.append(" & ".join([_latex(row.name), str(row.clips), *texts]) + r" \\")
         arrows = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}
         headings = [f"{_latex(c.name)}{arrows[c.higher_is_better]}" for c in self.columns]
-        return "\n".join(
-            [
-                *(f"% {line}" for line in (self.title, self.protocol.line(), *self.notes)),
-                r"\begin{tabular}{l" + "r" * (1 + len(self.columns)) + "}",
-                r"\toprule",
-                " & ".join(["", "$n$", *headings]) + r" \\",
-                r"\midrule",
-                *lines,
-                r"\bottomrule",
-                r"\end{tabular}",
-                "",
-            ]
-        )
+        blocks = [
+            *(f"% {line}" for line in (self.title, self.protocol.line(), *self.every_note())),
+            *_tabular(["", "$n$", *headings], lines),
+        ]
+        for block in self.published:
+            blocks += [f"% As published: {block.title}", f"% {block.source}"]
+            cells = [" & ".join(map(_latex, [name, *values])) + r" \\" for name, values in block.rows.items()]
+            blocks += _tabular(["", *map(_latex, block.columns)], cells)
+        return "\n".join(blocks)
 
     def csv(self) -> str:
         """One line a row: name, n, and for each column its value and the ends of its interval."""
@@ -201,6 +245,16 @@ class Table:
                 writer.writerow([row.name, clip, *("" if math.isnan(v) else v for v in values)])
         return out.getvalue()
 
+    def significance_csv(self) -> str:
+        """One line for each two rows that are compared in a column."""
+        out = io.StringIO()
+        names = ("column", "first", "second", "clips", "difference", "p", "p_holm", "differs")
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(names)
+        for one in self.comparisons:
+            writer.writerow([getattr(one, name) for name in names])
+        return out.getvalue()
+
     def json(self) -> str:
         """Everything: protocol, notes, values, intervals, values of each clip (null where undefined)."""
         rows = []
@@ -223,8 +277,48 @@ class Table:
             "notes": list(self.notes),
             "columns": [vars(column) for column in self.columns],
             "rows": rows,
+            "comparisons": [vars(one) | {"differs": one.differs} for one in self.comparisons],
+            "published": [
+                {**vars(block), "rows": {name: list(values) for name, values in block.rows.items()}}
+                for block in self.published
+            ],
         }
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a markdown table, the first of them its heading."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    aligned = [
+        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
+        for line in lines
+    ]
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
+    return [aligned[0], rule, *aligned[1:]]
+
+
+def _tabular(headings: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """A LaTeX table with booktabs rules."""
+    return [
+        r"\begin{tabular}{l" + "r" * (len(headings) - 1) + "}",
+        r"\toprule",
+        " & ".join(headings) + r" \\",
+        r"\midrule",
+        *lines,
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+    ]
+
+
+def _connected(pairs: Sequence[Comparison]) -> list[set[str]]:
+    """Rows that are compared with each other."""
+    groups: list[set[str]] = []
+    for one in pairs:
+        names = {one.first, one.second}
+        touched = [group for group in groups if group & names]
+        groups = [group for group in groups if not group & names] + [names.union(*touched)]
+    return groups
 
 
 def _plain(value: object) -> object:
