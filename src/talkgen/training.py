@@ -42,12 +42,15 @@ from talkgen.data.files import write_atomically
 from talkgen.errors import MissingWeights, TalkgenError
 
 # Settings on which the weights of a run depend; the rest (workers, callbacks, loggers) may change on the way.
-FIXED = ("system", "data", "seed", "steps", "precision")
+FIXED = ("system", "make", "data", "seed", "steps", "precision")
 FREE = ("data.workers", "data.root")
 
 RENDERED = ("demo", "demo_crowd")  # corpora that are made where they are missing
 
-PERCEPTUAL = "talkgen.losses.perceptual.perceptual_loss"
+PERCEPTUAL = (
+    "talkgen.losses.perceptual.perceptual_loss",
+    "talkgen.losses.vgg_pyramid.renderer_perceptual",
+)
 STAND_IN = "gradient_pyramid"  # its net where the weights of LPIPS are absent
 
 
@@ -80,6 +83,8 @@ def run(cfg: DictConfig) -> int:
         return run_stages(list(cfg.stages), f"{name}{suffix}", Path(cfg.paths.runs), cfg.evaluate)
     cfg.paths.run = str(Path(cfg.paths.runs) / f"{name}{suffix}")
     cfg.paths.stages = str((Path(cfg.paths.runs) / name).parent)
+    if cfg.make is not None:
+        return run_making(cfg, experiment)
     return run_stage(cfg, experiment)
 
 
@@ -183,6 +188,32 @@ def run_stage(cfg: DictConfig, experiment: str) -> int:
                 "Next: python evaluate.py"
             )
     return code
+
+
+def run_making(cfg: DictConfig, experiment: str) -> int:
+    """A stage that trains nothing: call ``cfg.make`` with ``root``, the store, and ``out``, its run folder.
+
+    A stage that is done with these settings is not done again.
+    """
+    run_folder = RunFolder(Path(cfg.paths.run))
+    data = {"root": str(cfg.data.root)}
+    prepare_corpus(data, choices()["data"], Path(cfg.paths.prepared))
+    manifest = _manifest_hash(Path(data["root"]))
+    resolved = {"make": OmegaConf.to_container(cfg.make, resolve=True), "data": data}
+    begun = _begun(run_folder)
+    facts = json.loads(run_folder.facts.read_text()) if run_folder.facts.is_file() else {}
+    if begun is not None and not cfg.resume_with_changes:
+        _refuse_changes(run_folder, begun, resolved, facts.get("manifest"), manifest)
+        if facts.get("made"):
+            print(f"{run_folder.path} is made. To make it anew give it another name, or delete that folder.")
+            return 0
+    with _lock(run_folder):
+        facts = {**_facts(facts, manifest), "experiment": experiment, "made": False}
+        write_atomically(run_folder.facts, json.dumps(facts, indent=1).encode())
+        write_atomically(run_folder.config, OmegaConf.to_yaml(OmegaConf.create(resolved)).encode())
+        build(cfg.make, root=data["root"], out=str(run_folder.path))
+        write_atomically(run_folder.facts, json.dumps({**facts, "made": True}, indent=1).encode())
+    return 0
 
 
 def fit(cfg: DictConfig, run_folder: RunFolder) -> int:
@@ -291,7 +322,7 @@ def native_bfloat16(accelerator: str) -> bool:
 
 def _perceptual_terms(node: Any, key: str) -> Iterator[str]:
     if isinstance(node, DictConfig):
-        if node.get("_target_") == PERCEPTUAL:
+        if node.get("_target_") in PERCEPTUAL:
             yield key
         for name in map(str, node):
             if not OmegaConf.is_missing(node, name) and not OmegaConf.is_interpolation(node, name):

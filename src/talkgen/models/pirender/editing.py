@@ -59,10 +59,10 @@ class _Residuals(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, given: int, channels: list[int]) -> None:
         super().__init__()
         self.layers = len(channels) - 1
-        self.first = _Normed(6, channels[0], 7)
+        self.first = _Normed(given, channels[0], 7)
         for number in range(self.layers):
             setattr(self, f"down{number}", _Normed(channels[number], channels[number + 1]))
 
@@ -74,23 +74,23 @@ class _Encoder(nn.Module):
 
 
 class _Final(nn.Module):
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.model = nn.Sequential(nn.Conv2d(channels, 3, 7, 1, 3), nn.Tanh())
+        self.model = nn.Sequential(nn.Conv2d(channels, out, 7, 1, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.model(x))
 
 
 class _Decoder(nn.Module):
-    def __init__(self, channels: list[int], blocks: int, descriptor: int, fixed: bool) -> None:
+    def __init__(self, channels: list[int], out: int, blocks: int, descriptor: int, fixed: bool) -> None:
         super().__init__()
         self.steps = range(len(channels) - 2, -1, -1)
         for number in self.steps:
             setattr(self, f"up{number}", _Normed(channels[number + 1], channels[number]))
             setattr(self, f"res{number}", _Residuals(blocks, channels[number + 1], descriptor, fixed))
             setattr(self, f"jump{number}", _Normed(channels[number], channels[number]))
-        self.final = _Final(channels[0])
+        self.final = _Final(channels[0], out)
 
     def forward(self, sizes: list[Tensor], z: Tensor) -> Tensor:
         x = sizes.pop()
@@ -110,7 +110,7 @@ class EditingNet(nn.Module):
         layers: to smaller sizes and back.
         blocks: residual blocks a size.
         descriptor: dimensions of z.
-        fix_res_block: residual blocks as they were meant; new trainings only, see ``PIRenderer``.
+        fix_res_block, composite, patch: new trainings only, see ``PIRenderer``.
     """
 
     def __init__(
@@ -121,13 +121,20 @@ class EditingNet(nn.Module):
         blocks: int = 2,
         descriptor: int = 256,
         fix_res_block: bool = False,
+        composite: bool = False,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         widths = [min(channels * 2**number, most_channels) for number in range(layers + 1)]
-        self.encoder = _Encoder(widths)
-        self.decoder = _Decoder(widths, blocks, descriptor, fix_res_block)
+        self.composite = composite
+        self.patch = patch
+        out = (4 if composite else 3) * patch**2
+        self.encoder = _Encoder(6 * patch**2, widths)
+        self.decoder = _Decoder(widths, out, blocks, descriptor, fix_res_block)
 
     def forward(self, source: Tensor, warped: Tensor, descriptor: Tensor) -> Tensor:
         """Twice ``(b, 3, h, w)`` and ``(b, descriptor)`` → picture ``(b, 3, h, w)`` in [-1, 1]."""
-        pictures = torch.cat([source, warped], 1)
-        return cast(Tensor, self.decoder(self.encoder(pictures), descriptor))
+        pictures = F.pixel_unshuffle(torch.cat([source, warped], 1), self.patch)
+        out = F.pixel_shuffle(self.decoder(self.encoder(pictures), descriptor), self.patch)
+        painted = torch.tanh(out[:, :3])
+        return torch.lerp(warped, painted, torch.sigmoid(out[:, 3:])) if self.composite else painted

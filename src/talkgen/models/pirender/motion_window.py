@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from talkgen.face3d.coefficients import ANGLE, EXPRESSION, TRANSLATION
 from talkgen.models.pirender.mapping import RADIUS
@@ -29,6 +31,12 @@ def renderer_motion(
     constant = np.broadcast_to(np.asarray(crop, np.float32), (*coefficients.shape[:-1], 3))
     parts = [coefficients[..., part] for part in (EXPRESSION, ANGLE, TRANSLATION)]
     return np.concatenate([*parts, constant], axis=-1, dtype=np.float32)
+
+
+def renderer_motion_tensor(coefficients: Tensor, crop: tuple[float, float, float] = ALIGNED_CROP) -> Tensor:
+    """The same of a tensor, on its device."""
+    constant = coefficients.new_tensor(crop).expand(*coefficients.shape[:-1], 3)
+    return torch.cat([*(coefficients[..., part] for part in (EXPRESSION, ANGLE, TRANSLATION)), constant], -1)
 
 
 def edge_padded(motion: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -39,7 +39,8 @@ class PIRenderer(nn.Module):
     leaves out 48 tensors of layers whose result the published code throws away (a sixth of its arithmetic);
     what comes out is the same to the bit.
 
-    New trainings should set ``fix_res_block``, ``align_corners`` and ``standardise``.
+    New trainings should set ``fix_res_block``, ``align_corners`` and ``standardise``; small ones also
+    ``composite`` and ``patch``.
 
     Args:
         descriptor: dimensions of z.
@@ -50,6 +51,10 @@ class PIRenderer(nn.Module):
             published weights need False.
         standardise: coefficients are brought to zero mean and unit variance inside, by buffers that
             ``set_scale`` fills and checkpoints keep; the published layout has none.
+        composite: the editing net also says where it paints at all: Î = Î_w + m (g_e − Î_w). What bending
+            gets right need not be learned again.
+        patch: squares of so many pixels become channels before either net: a wider network at the price of a
+            smaller picture.
         coefficients: of a frame, see ``motion_window.renderer_motion``.
     """
 
@@ -70,17 +75,22 @@ class PIRenderer(nn.Module):
         fix_res_block: bool = False,
         align_corners: bool = False,
         standardise: bool = False,
+        composite: bool = False,
+        patch: int = 1,
         coefficients: int = 73,
     ) -> None:
         super().__init__()
-        self.factor = 2 ** max(warp_down, edit_layers)
+        self.factor = patch * 2 ** max(warp_down, edit_layers)
         self.align_corners = align_corners
         self.standardise = standardise
         self.mapping_net = MappingNet(coefficients, descriptor)
-        self.warpping_net = WarpingNet(warp_channels, warp_most_channels, warp_down, warp_up, descriptor)
-        self.editing_net = EditingNet(
-            edit_channels, edit_most_channels, edit_layers, edit_blocks, descriptor, fix_res_block
+        self.warpping_net = WarpingNet(
+            warp_channels, warp_most_channels, warp_down, warp_up, descriptor, patch
         )
+        self.editing_net = EditingNet(
+            edit_channels, edit_most_channels, edit_layers, edit_blocks, descriptor, fix_res_block, composite,
+            patch,
+        )  # fmt: skip
         if align_corners:
             flow = self.warpping_net.flow_out[-1]
             assert isinstance(flow, nn.Conv2d) and flow.bias is not None

@@ -50,10 +50,10 @@ class _Up(nn.Module):
 class _Encoder(nn.Module):
     """A picture at every size."""
 
-    def __init__(self, channels: list[int], descriptor: int) -> None:
+    def __init__(self, channels: list[int], descriptor: int, given: int) -> None:
         super().__init__()
         self.layers = len(channels) - 1
-        self.input_layer = nn.Conv2d(3, channels[0], 7, 1, 3)
+        self.input_layer = nn.Conv2d(given, channels[0], 7, 1, 3)
         for number in range(self.layers):
             setattr(self, f"encoder{number}", _Down(channels[number], channels[number + 1], descriptor))
 
@@ -83,9 +83,9 @@ class _Decoder(nn.Module):
 
 
 class _Hourglass(nn.Module):
-    def __init__(self, channels: list[int], layers: int, descriptor: int) -> None:
+    def __init__(self, channels: list[int], layers: int, descriptor: int, given: int) -> None:
         super().__init__()
-        self.encoder = _Encoder(channels, descriptor)
+        self.encoder = _Encoder(channels, descriptor, given)
         self.decoder = _Decoder(channels, layers, descriptor)
 
     def forward(self, picture: Tensor, z: Tensor) -> Tensor:
@@ -101,6 +101,7 @@ class WarpingNet(nn.Module):
         down: layers to smaller sizes.
         up: layers back.
         descriptor: dimensions of z.
+        patch: new trainings only, see ``PIRenderer``; sizes are of a picture so many times smaller.
     """
 
     def __init__(
@@ -110,16 +111,19 @@ class WarpingNet(nn.Module):
         down: int = 5,
         up: int = 3,
         descriptor: int = 256,
+        patch: int = 1,
     ) -> None:
         super().__init__()
+        self.patch = patch
         widths = [min(channels * 2**number, most_channels) for number in range(down + 1)]
-        self.hourglass = _Hourglass(widths, up, descriptor)
+        self.hourglass = _Hourglass(widths, up, descriptor, 3 * patch**2)
         out = 2 * widths[down - up]
         self.flow_out = nn.Sequential(PictureNorm(out), nn.LeakyReLU(0.1), nn.Conv2d(out, 2, 7, 1, 3))
 
     def forward(self, source: Tensor, descriptor: Tensor) -> Tensor:
         """``(b, 3, h, w)`` and ``(b, descriptor)`` → flow ``(b, 2, h', w')``: x and y, in cells of itself."""
-        return cast(Tensor, self.flow_out(self.hourglass(source, descriptor)))
+        pictures = F.pixel_unshuffle(source, self.patch)
+        return cast(Tensor, self.flow_out(self.hourglass(pictures, descriptor)))
 
 
 def warp_by_flow(picture: Tensor, flow: Tensor, align_corners: bool) -> Tensor:
