@@ -34,6 +34,9 @@ Array = NDArray[np.float64]
 STYLETALK_LIP = (0, 1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 13, 14)
 """The 13 coefficients that StyleTalk and DreamTalk take for the lower face, in the order of Deep3D's 64."""
 
+BLINK_INDICES = (16, 17, 18, 19, 22, 25, 32, 42)
+"""The eight of Deep3D's 64 that follow blinks most closely, measured on real clips; StyleTalk names none."""
+
 LANDMARKS = {"lip": slice(48, 68), "eye": slice(36, 48), "brow": slice(17, 27)}
 """Which of the 68 landmarks tell how a region moves."""
 
@@ -199,6 +202,39 @@ def indices_of_edits(
         chosen[name] = tuple(free[:size])
         taken |= set(chosen[name])
     return chosen
+
+
+def natural_edits(
+    clips: Sequence[NDArray[np.floating]],
+    energies: Mapping[str, Array],
+    regions: Sequence[str],
+    pairs: int = 400,
+    seed: int = 0,
+) -> dict[str, Array]:
+    """Pairs of frames of a clip between which one region moved and the others hardly did: Δ (pairs, k) of
+    each region, for `indices_of_edits`. They stand in for edited pictures, which nobody has published.
+
+    Args:
+        clips: expressions (frames, k) of each.
+        energies: region → LᵀL, of all regions.
+        regions: of which edits are wanted.
+        pairs: of each region.
+        seed: of the candidates.
+    """
+    random = np.random.default_rng(seed)
+    candidates = []
+    for clip in clips:
+        whole = np.asarray(clip, np.float64)
+        first, second = random.integers(len(whole), size=(2, max(8, 50 * pairs // len(clips))))
+        candidates.append(whole[first] - whole[second])
+    change = np.concatenate(candidates)
+    moved = {name: np.einsum("nk,kj,nj->n", change, energy, change) for name, energy in energies.items()}
+    moved = {name: energy / max(float(energy.mean()), 1e-12) for name, energy in moved.items()}
+    edits = {}
+    for region in regions:
+        others = sum((moved[name] for name in moved if name != region), np.zeros(len(change)))
+        edits[region] = change[np.argsort(-(moved[region] - others), kind="stable")[:pairs]]
+    return edits
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,34 @@ class VoiceAugmentation(nn.Module):
         return mels.gather(3, band.view(b, 1, 1, bands, 1).expand_as(mels)) + gain
 
 
+class FeatureAugmentation(nn.Module):
+    """Another voice, for what frames hear (``talkgen.audio.frame_features``).
+
+    Mels are changed as ``VoiceAugmentation`` does, all frames of a sample alike; features of networks get
+    noise in proportion to their own deviation in the batch.
+
+    Args:
+        kind: ``mel``, or anything else for features of a network.
+        gain: largest change of a mel's level, in units of its range from −1 to 1.
+        shift: largest shift along frequency, in mel bands.
+        noise: deviation of the noise, in deviations of each feature.
+    """
+
+    def __init__(self, kind: str, gain: float = 0.125, shift: int = 4, noise: float = 0.2) -> None:
+        super().__init__()
+        self.voice = VoiceAugmentation(gain, shift) if kind == "mel" else None
+        self.noise = noise
+
+    def forward(
+        self, heard: Float[Tensor, "b t a"], voice: Int[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b t a"]:
+        """Features of each sample, changed; ``voice`` as in ``VoiceAugmentation``."""
+        if self.voice is None:
+            spread = heard.flatten(0, 1).std(0)
+            return heard + self.noise * spread * torch.randn_like(heard)
+        return self.voice(heard.unflatten(2, (1, 80, -1)), voice).flatten(2)
+
+
 class BoxAugmentation(nn.Module):
     """Another detector: the landmarks of a window moved and scaled together, so that a box cut by them is.
 
