@@ -5,7 +5,7 @@ Memory does not grow with the length of the video but by the few numbers that sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -41,6 +41,7 @@ class TargetVideo:
         width, height: of its frames in pixels.
         matrices: float32 (frames, 2, 3), frame pixels → crop pixels; NaN where no face is.
         has_face: bool (frames,).
+        cuts: first frames of all shots but the first.
     """
 
     file: Path
@@ -49,6 +50,7 @@ class TargetVideo:
     height: int
     matrices: NDArray[np.float32]
     has_face: NDArray[np.bool_]
+    cuts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.has_face)
@@ -104,6 +106,7 @@ def follow_face(
     choose: str = "size",
     detect_every: int = 1,
     progress: bool = True,
+    place: Callable[[FaceTrack, float], NDArray[np.float32]] | None = None,
 ) -> TargetVideo:
     """Find and follow the face in a video.
 
@@ -118,6 +121,8 @@ def follow_face(
         choose: see above.
         detect_every: look for faces in every so many frames only.
         progress: show a bar.
+        place: a track and the frame rate → matrices (frames, 2, 3) to crops; None: ``crop_matrices`` of its
+            keypoints, by ``crop``.
 
     Raises:
         FileError: the file is no video, or there is no face in it.
@@ -150,13 +155,17 @@ def follow_face(
     bridged = round(_BRIDGED_SECONDS * info.fps) + detect_every - 1
     for start, stop in pairwise([0, *cuts, frames]):
         for track in _chosen([one for one in tracks if start <= one.start < stop], by):
-            matrices[track.start : track.stop] = crop_matrices(track.keypoints, crop, info.fps)
+            inside = slice(track.start, track.stop)
+            if place is None:
+                matrices[inside] = crop_matrices(track.keypoints, crop, info.fps)
+            else:
+                matrices[inside] = place(track, info.fps)
             has_face[track.start : track.stop] = _bridge(track.found, bridged)
     if not has_face.any():
         wanted = "no face" if isinstance(by, str) else f"no face {by} from the left (from 0)"
         raise FileError(file, f"{wanted} was found in its {frames} frames; give a video in which one is seen")
     matrices[~has_face] = np.nan
-    return TargetVideo(Path(file), info.fps, info.width, info.height, matrices, has_face)
+    return TargetVideo(Path(file), info.fps, info.width, info.height, matrices, has_face, tuple(cuts))
 
 
 def _chosen(tracks: list[FaceTrack], by: str | int) -> list[FaceTrack]:

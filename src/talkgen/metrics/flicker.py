@@ -12,7 +12,7 @@ from talkgen.metrics.footage import MOUTH_POINTS, Footage
 
 
 def acceleration(landmarks: Tensor) -> Tensor:
-    """Mean length of the second difference, in pixels a frame²; (t, n, 2) → scalar, missed frames left out."""
+    """Mean length of the second difference, pixels a frame²; (t, n, 2) → scalar, missed frames left out."""
     return landmarks.diff(n=2, dim=0).norm(dim=-1).nanmean()
 
 

@@ -1,0 +1,49 @@
+"""Rows of a table that Diff2Lip makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from talkgen.data.windows import resize_frames
+from talkgen.inference.contenders import Casting, Sound
+from talkgen.inference.diff2lip import Diff2Lip
+from talkgen.metrics.contenders import Generated
+from talkgen.metrics.held_out import HeldOutClips
+
+
+class Diff2LipRow:
+    """Diff2Lip on the clips, whose lower halves it never sees.
+
+    Args:
+        name: of the row.
+        model: the network and how it is used.
+        casting: sounds and references.
+        sound: the clip's ``"own"`` or that of an ``"other"`` one.
+    """
+
+    in_video = True
+
+    def __init__(self, name: str, model: Diff2Lip, casting: Casting, sound: Sound) -> None:
+        self.name = name
+        self.model = model
+        self.casting = casting
+        self.sound = sound
+
+    def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
+        """Generated frames; the rows above the mask are the clip's own to the bit."""
+        clip, store = clips.clips[number], clips.store
+        heard = clip if self.sound == "own" else self.casting.other_sound(number)
+        mel = store.array(heard, "mel")
+        frames = store.frames_at(clip, self.casting.references(number, 1))
+        reference = resize_frames(frames, clips.size)
+        for start, stop in clips.spans(number):
+            numbers = range(start, stop)
+            target = clips.frames(number, start, stop).numpy()
+            sounds = self.model.mel_of_frames(mel, numbers, clip.fps)
+            shown = np.broadcast_to(reference, target.shape)
+            made = torch.from_numpy(self.model.pictures(target, shown, sounds, numbers))
+            other = self.casting.sound(number, start, stop) if self.sound == "other" else None
+            yield Generated(made, sound=other)
