@@ -115,7 +115,7 @@ def probe(file: str | Path) -> VideoInfo:
         fps = _fps(stream)
         seconds = _stated_end(container, stream)
         if seconds is None and container.duration:
-            seconds = float(container.duration / av.time_base)
+            seconds = float(container.duration / av.time_base) - _before_zero(container, stream)
         frames = stream.frames or (round(seconds * fps) if seconds else 1)
         rotation = first.rotation % 360
         across, down = _Picture(first, _pixel_aspect(stream)).size()
@@ -283,7 +283,13 @@ def _stated_end(container: Any, stream: Any) -> float | None:
     tag = stream.metadata.get("DURATION")  # Matroska: "00:00:04.920000000"
     if tag is not None and tag.count(":") == 2:
         hours, minutes, rest = tag.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(rest)
+        end = int(hours) * 3600 + int(minutes) * 60 + float(rest)
+        return end - _before_zero(container, stream)
     if container.duration and not container.streams.audio:
-        return float(container.duration / av.time_base)
+        return float(container.duration / av.time_base) - _before_zero(container, stream)
     return None
+
+
+def _before_zero(container: Any, stream: Any) -> float:
+    """Seconds that Matroska counts in its lengths although nothing is shown then; others leave them out."""
+    return max(0.0, zero_seconds(container, stream)) if "matroska" in container.format.name else 0.0
