@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("talkgen.evaluation", "main", "score runs on held-out clips and write tables"),
     "generate": Command("talkgen.generation", "main", "source picture + target video + sound → video"),
     "provenance": Command("talkgen.provenance", "main", "say whether a video was generated: check FILE"),
+    "study": Command("talkgen.study.command", "main", "ask people which results they prefer: build | report"),
     "weights": Command("talkgen.weights", "main", "list, get, import and verify pretrained files"),
     "doctor": Command("talkgen.doctor", "main", "say what is installed, what is missing, and how to cure it"),
 }
