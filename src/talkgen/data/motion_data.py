@@ -74,7 +74,7 @@ class MotionData(TalkingFaceData):
     """Train, validation and test windows of motion. Batches: see `MotionWindows` and docs/architecture.md.
 
     Coefficients come from the folder that `talkgen disentangle` made of the same store; what is missing of
-    the features is computed in `prepare_data`. Clips that repeat another's performance with a swapped face are
+    the features is computed in `prepare_data`. Clips that repeat another performance with a swapped face are
     left out. Order, resuming and distributed training are those of `TalkingFaceData`.
 
     Args:

@@ -176,7 +176,7 @@ class SyncExpertSystem(LightningModule):
 def clip_numbers(batch: dict[str, Any]) -> Tensor:
     """Numbers ``(b,)``, equal for windows of one clip."""
     last = {name: number for number, name in enumerate(batch["clip"])}
-    return torch.tensor([last[name] for name in batch["clip"]], device=batch["mel"].device)
+    return torch.tensor([last[name] for name in batch["clip"]], device=batch["frame"].device)
 
 
 def right_choices(positive: Tensor, negative: Tensor) -> Tensor:
