@@ -49,12 +49,14 @@ class Variant:
         overrides: stage → overrides; these stages are trained anew, and all stages where VQGAN is among them.
         row: which row of its table is taken.
         of: variant whose runs are used (for another row of the same runs).
+        scoring: overrides of its evaluation.
     """
 
     words: str
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
     row: str = ROW
     of: str | None = None
+    scoring: Sequence[str] = ()
 
     def trained(self, seed: int) -> list[str]:
         """Stages that are trained for it, in order."""
@@ -84,11 +86,21 @@ VARIANTS: dict[str, Variant] = {
     "one_codebook": Variant("one codebook", _everywhere("vqgan_variant=one_codebook")),
     "f16": Variant("f16", _everywhere("vqgan_variant=f16")),
     "f8": Variant("f8", _everywhere("vqgan_variant=f8")),
+    "swapped": Variant("lips trained on swaps too", {SYNC: ["system=swaptalk_lip_sync_swapped"]}),
+    "no_temporal": Variant("without temporal attention", {SYNC: ["system.lip_sync.temporal=false"]}),
+    "differences": Variant("latent differences", {SYNC: ["system.weights.temporal=1"]}),
+    "cross_entropy": Variant("cross-entropy with codes", {SYNC: ["system.weights.entropy=0.5"]}),
+    "pictures": Variant("mouth-region picture terms", {SYNC: ["system=swaptalk_lip_sync_pictures"]}),
+    "one_reference": Variant("one reference", {SYNC: ["data.window.reference_frames=1"]}),
+    "published": Variant("lip-sync as drawn", {SYNC: ["system=swaptalk_lip_sync_published"]}),
+    "snap": Variant("snapped to codes", scoring=["snap=true"]),
 }
-"""The paper's ablations. Of the backbones, and of f8 and f16, one is what ``base`` has already."""
+"""The paper's ablations, then options that it lacks. Of the backbones, and of f8 and f16, one is what
+``base`` has already."""
 
-DEFAULT = [name for name in VARIANTS if name not in ("unet", "f8")]
-"""All but those that ``base`` is at demo size."""
+OPTIONS = list(VARIANTS)[list(VARIANTS).index("swapped") :]
+DEFAULT = [name for name in VARIANTS if name not in ("unet", "f8", *OPTIONS)]
+"""The paper's, but those that ``base`` is at demo size."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +173,8 @@ class Ablation:
         trained = [(folder / stage / "checkpoints/last.ckpt").stat().st_mtime for stage in MODULES]
         if not table.is_file() or table.stat().st_mtime < max(trained):
             run = folder.relative_to(self.runs)
-            talkgen("evaluate", f"run={run}", f"paths.runs={self.runs}", *self.scoring)
+            own = VARIANTS[variant].scoring
+            talkgen("evaluate", f"run={run}", f"paths.runs={self.runs}", *self.scoring, *own)
         rows = json.loads(table.read_text())["rows"]
         return {row["name"]: {name: cell["value"] for name, cell in row["cells"].items()} for row in rows}
 
@@ -267,7 +280,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every training stage, or STAGE:KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=1, help="how often each variant is trained")
     parser.add_argument(
-        "--variants", default=",".join(DEFAULT), help="names, with commas; default: %(default)s"
+        "--variants", default=",".join(DEFAULT), help="names, with commas, or options; default: %(default)s"
     )
     parser.add_argument("--base", type=Path, help="trained method that is variant base at seed 0")
     parser.add_argument(
@@ -276,7 +289,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--evaluate", nargs="*", default=[], help="KEY=VALUE for the evaluation")
     given = parser.parse_args(arguments)
-    variants = given.variants.split(",")
+    variants = [
+        name
+        for word in given.variants.split(",")
+        for name in (["base", *OPTIONS] if word == "options" else [word])
+    ]
     if unknown := [name for name in variants if name not in VARIANTS]:
         parser.error(f"no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
     if given.seeds < 1:

@@ -137,6 +137,17 @@ def test_overrides_reach_their_stages(script: ModuleType, commands: Commands, tm
         run(script, tmp_path, "bass", 1)
 
 
+def test_options_train_the_lips_alone(script: ModuleType, commands: Commands, tmp_path: Path) -> None:
+    for stage in script.STAGES:
+        commands("train", f"name=ready/{stage}")
+    commands.given.clear()
+    assert run(script, tmp_path, "options", 1, f"--base={tmp_path / 'ready'}") == 0
+    trained = [name for name in script.OPTIONS if name != "snap"]
+    assert commands.trained() == [f"{name}/seed-0/lip_sync" for name in trained]
+    snapped = [given for given in commands.given if "snap=true" in given]
+    assert [given[:2] for given in snapped] == [("evaluate", "run=ab/snap/seed-0")]
+
+
 @pytest.mark.slow
 def test_two_variants_for_real(
     script: ModuleType, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -156,7 +167,7 @@ def test_two_variants_for_real(
     monkeypatch.setattr(script, "talkgen", here)
     settings = ["size=tiny", f"data.root={tiny_store}", "logger=csv", "swaptalk_face_swap:system.judge=null"]
     scoring = ["--evaluate", "device=cpu", "clips=1", "frames=10", f"root={tiny_store}"]
-    assert run(script, tmp_path / "runs", "base,transformer", 1, *settings, *scoring) == 0
-    assert "swap, then sync" in names(tmp_path / "runs/ab/transformer/seed-0")
+    assert run(script, tmp_path / "runs", "base,swapped", 1, *settings, *scoring) == 0
+    assert "swap, then sync" in names(tmp_path / "runs/ab/swapped/seed-0")
     text = (tmp_path / "runs/ab/table.md").read_text()
-    assert "swap by a transformer" in text and "PSNR[rgb]" in text
+    assert "lips trained on swaps too" in text and "PSNR[rgb]" in text
