@@ -72,6 +72,7 @@ METHODS: dict[str, ComparedMethod] = {
     "diff2lip": ComparedMethod(
         "Diff2Lip", ("diff2lip_diffusion",), "talkgen.diff2lip_evaluation", metrics="diff2lip"
     ),
+    "disenttalk": ComparedMethod("DisentTalk", ("disenttalk_renderer",), "talkgen.disenttalk_evaluation"),
 }
 """Name → method. A method adds itself by one entry; everything else of it lies in its module."""
 

@@ -36,5 +36,5 @@ MOTION_STAGE, RENDERER_STAGE = "disenttalk_motion", "disenttalk_renderer"
 
 
 def is_disenttalk(folder: str | Path) -> bool:
-    """Whether a folder is that of the method, with trained motion in it; the mesh can stand for a renderer."""
+    """Whether a folder is that of the method, with trained motion in it (the mesh may render)."""
     return RunFolder(Path(folder) / MOTION_STAGE).last.is_file()
