@@ -14,7 +14,8 @@ def wandb_logger(folder: str | Path, project: str = "talkgen", offline: bool = T
     """A logger that writes below the run folder and goes on with the same wandb run after a restart.
 
     Args:
-        folder: the run folder; its name becomes the run's name.
+        folder: the run folder; its name becomes the run's name and job type, that of the folder above it (a
+            method's, for a stage) the group: wandb's page then has a section for each method.
         project: project at wandb.
         offline: nothing leaves the machine; ``wandb sync <folder>/wandb/offline-*`` uploads it later.
     """
@@ -29,6 +30,8 @@ def wandb_logger(folder: str | Path, project: str = "talkgen", offline: bool = T
 
     logger = WandbLogger(
         name="/".join(folder.parts[-2:]),
+        group=folder.resolve().parent.name,
+        job_type=folder.name,
         id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],
         project=project,
         save_dir=str(folder),
