@@ -76,7 +76,7 @@ class MotionSpace(nn.Module):
             ("blink", statistics.blink),
             ("landmark_basis", statistics.landmarks),
         ):
-            getattr(self, name).copy_(torch.from_numpy(value))
+            getattr(self, name).copy_(torch.from_numpy(value.copy()))
 
     @property
     def lips(self) -> slice:
