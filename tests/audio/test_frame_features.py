@@ -29,7 +29,7 @@ def test_beyond_the_end_the_last_moment_is_held() -> None:
 
 def test_features_of_networks_are_taken_at_the_middle_of_frames() -> None:
     steps = np.arange(50, dtype=np.float32)[:, None]
-    # middle of frame 10: second 0.42, step 21 of Whisper (step j at j / 50), 20.5 of HuBERT (half a step late)
+    # its middle is second 0.42: step 21 of Whisper (step j at j / 50), 20.5 of HuBERT (half a step later)
     assert FrameFeatures("whisper").at_frames(steps, 25)[10, 0] == pytest.approx(21.0)
     assert FrameFeatures("hubert").at_frames(steps, 25)[10, 0] == pytest.approx(20.5)
 
