@@ -26,6 +26,7 @@ from talkgen.comparison import (
 )
 from talkgen.configuration import RunFolder, find_runs
 from talkgen.errors import TalkgenError
+from talkgen.plugins import installed
 
 if TYPE_CHECKING:
     from talkgen.inference.contenders import Casting
@@ -75,6 +76,8 @@ METHODS: dict[str, ComparedMethod] = {
     "disenttalk": ComparedMethod("DisentTalk", ("disenttalk_renderer",), "talkgen.disenttalk_evaluation"),
 }
 """Name → method. A method adds itself by one entry; everything else of it lies in its module."""
+
+METHODS |= installed("talkgen.compared_methods", ComparedMethod)  # of other packages
 
 WINDOWS_AT_ONCE = 8
 """Windows of frames that a row makes before the next row's turn."""

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from talkgen.errors import TalkgenError, from_os_error
+from talkgen.plugins import config_folders, config_packages
 
 # Groups that change what others have said; they may only use keys which exist without them.
 OVERLAYS = ("experiment", "debug", "local")
@@ -35,7 +36,14 @@ def config_folder() -> Path:
 
 def options(group: str) -> list[str]:
     """Names that ``group=…`` can take."""
-    return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
+    folders = [config_folder(), *config_folders()]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def _search_path() -> list[str]:
+    """The override that has Hydra look into the configs of other packages; none where there are none."""
+    packages = [f"pkg://{package}" for package in config_packages()]
+    return [f"hydra.searchpath=[{','.join(packages)}]"] if packages else []
 
 
 def hydra_command(config_name: str, run: Callable[[DictConfig], int | None], arguments: Sequence[str]) -> int:
@@ -80,7 +88,10 @@ def hydra_command(config_name: str, run: Callable[[DictConfig], int | None], arg
         finally:
             raise_all(True)
 
-    sys.argv = [argv[0], *map(_quoted, arguments)]
+    given = list(arguments)
+    if not any(argument.startswith("hydra.searchpath=") for argument in given):
+        given = [*_search_path(), *given]
+    sys.argv = [argv[0], *map(_quoted, given)]
     raise_all(True)
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)()
@@ -134,7 +145,7 @@ def _every_key(config_name: str) -> set[str]:
     """Dotted keys of a config and of its groups, for hints."""
     folder = config_folder()
     keys = set(_leaves(OmegaConf.to_container(OmegaConf.load(folder / f"{config_name}.yaml"))))
-    for file in folder.glob("*/*.yaml"):
+    for file in (file for place in (folder, *config_folders()) for file in place.glob("*/*.yaml")):
         keys.add(file.parent.name)
         keys |= {f"{file.parent.name}.{key}" for key in _leaves(OmegaConf.to_container(OmegaConf.load(file)))}
     return keys
@@ -168,7 +179,7 @@ def check_keys(cfg: DictConfig, config_name: str) -> None:
     from hydra import compose
 
     plain = [f"{group}={option}" for group, option in choices().items() if option and group not in OVERLAYS]
-    known = compose(config_name, overrides=plain)
+    known = compose(config_name, overrides=[*_search_path(), *plain])
     unknown = unknown_keys(cfg, known)
     if unknown:
         raise TalkgenError("; ".join(unknown))
