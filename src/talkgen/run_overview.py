@@ -1,8 +1,7 @@
-"""``talkgen runs``: what has been trained, how far it is, and how it goes on."""
+"""What has been trained, how far it is, and how it goes on."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import fcntl
 import json
@@ -166,32 +165,3 @@ def listing(runs: Sequence[RunOverview]) -> str:
     if stopped:
         lines += ["", "to go on:", *(f"  {run.command}" for run in stopped)]
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``talkgen runs``.
-
-    Args:
-        arguments: a folder, and ``--report``.
-    """
-    parser = argparse.ArgumentParser(
-        prog="talkgen runs", description="List runs, or write a page about each."
-    )
-    parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path("runs"), help="folder of runs (default: runs)"
-    )
-    parser.add_argument(
-        "--report",
-        action="store_true",
-        help="write report.html into every run: curves, samples, config; offline",
-    )
-    given = parser.parse_args(list(arguments))
-    runs = find_overviews(given.folder)
-    print(listing(runs))
-    if given.report:
-        from talkgen.run_report import write_report
-
-        print()
-        for run in runs:
-            print(f"written to {write_report(run)}")
-    return 0

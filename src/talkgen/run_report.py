@@ -1,10 +1,11 @@
-"""A page about a run that needs no network and no server: curves, samples over steps, settings.
+"""``talkgen runs``: a list, and pages that need no network and no server: curves, samples, settings.
 
 Curves are drawn as SVG inside the page; samples are the files of the run folder, which the page lies in.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import time
 from collections import defaultdict
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 from talkgen.configuration import RunFolder
 from talkgen.data.files import write_atomically
-from talkgen.run_overview import Curves, RunOverview, read_curves
+from talkgen.run_overview import Curves, RunOverview, find_overviews, listing, read_curves
 
 WIDTH, HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 8, 20
@@ -153,3 +154,30 @@ def _shown(file: Path) -> str:
     if file.suffix.lower() in _VIDEOS:
         return f'<video src="{source}" controls loop preload="metadata"></video>'
     return f'<a href="{source}"><img src="{source}" alt=""></a>'
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``talkgen runs``.
+
+    Args:
+        arguments: a folder, and ``--report``.
+    """
+    parser = argparse.ArgumentParser(
+        prog="talkgen runs", description="List runs, or write a page about each."
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("runs"), help="folder of runs (default: runs)"
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html into every run: curves, samples, config; offline",
+    )
+    given = parser.parse_args(list(arguments))
+    runs = find_overviews(given.folder)
+    print(listing(runs))
+    if given.report:
+        print()
+        for run in runs:
+            print(f"written to {write_report(run)}")
+    return 0
