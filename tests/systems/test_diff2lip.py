@@ -17,6 +17,7 @@ from talkgen.diffusion.ddim import DDIM
 from talkgen.diffusion.gaussian import GaussianDiffusion
 from talkgen.diffusion.schedule import linear_schedule
 from talkgen.errors import TalkgenError
+from talkgen.inference.diff2lip import load_diff2lip
 from talkgen.inference.runs import load_network
 from talkgen.losses.adversarial import AdversarialLoss
 from talkgen.losses.denoising import DenoisingLoss, TermTimesteps
@@ -114,8 +115,8 @@ def test_what_the_network_sees():
 
 
 def test_every_frame_may_have_noise_of_its_own():
-    system = make_system(shared_noise=False)
-    noise = system.noise(system.windows(make_batch()))
+    system = make_system()
+    noise = system.windows(make_batch()).noise(shared=False)
     assert noise.shape == (10, 3, SIZE, SIZE)
     assert (noise[1] - noise[0]).abs().max() > 1
     assert float(noise.std()) == pytest.approx(1, abs=0.05)
@@ -219,7 +220,7 @@ def test_errors_around_the_mouth_weigh_more():
     system = make_system(mouth=3.0)
     batch = make_batch()
     batch["landmarks"][:, :, 48:68] = torch.tensor([6.5, 10.5]) + 3 * torch.rand(20, 2)
-    weight = system.pixel_weight(system.windows(batch))
+    weight = system.windows(batch).mouth_weight(3.0)
     assert weight.shape == (10, 1, SIZE, SIZE)
     assert set(weight.unique().tolist()) == {1.0, 3.0}
     assert weight[0, 0, 12, 8] == 3 and weight[0, 0, 2, 8] == 1
@@ -334,3 +335,9 @@ def test_both_stages_through_the_command(tiny_store, tmp_path, monkeypatch):
     assert {key.split(".")[0] for key in saved["ema"]} == {"unet"}
     unet = load_network(run, "unet")
     assert torch.equal(unet.out[2].weight, saved["ema"]["unet.out.2.weight"])
+    # a third stage: few steps
+    assert main(["train", "experiment=diff2lip_distill", "name=diff2lip-tiny/diff2lip_distill", *fixed]) == 0
+    distilled = load_diff2lip(tmp_path / "runs/diff2lip-tiny/diff2lip_distill")
+    assert distilled.sampler == DDIM(1, spacing="trailing")
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(distilled.unet.out[2].weight, unet.out[2].weight)

@@ -29,7 +29,7 @@ from talkgen.inference.noise_maps import NoiseMaps
 from talkgen.inference.runs import load_network, run_config
 from talkgen.inference.stages import DIFFUSION_STAGE, DISTILLED_STAGE, diff2lip_run
 from talkgen.inference.swaptalk import training_crop
-from talkgen.models.diff2lip.inpainting import FeatureCache, inpaint, lower_mask
+from talkgen.models.diff2lip.inpainting import FeatureCache, TrainedDenoiser, inpaint, lower_mask
 from talkgen.models.diff2lip.unet import Diff2LipUNet
 
 Cover = Literal["own", "same"]
@@ -231,6 +231,16 @@ def load_diff2lip(
         float(config.system.get("share", 0.5)),
         **how,  # type: ignore[arg-type]
     )
+
+
+def load_teacher(run: str | Path) -> TrainedDenoiser:
+    """The network of a run, or of a file of published weights, for a system to be distilled from.
+
+    Raises:
+        TalkgenError: there is no such network.
+    """
+    model = load_diff2lip(run)
+    return TrainedDenoiser(model.unet, model.diffusion)
 
 
 def run_of(folder: str | Path) -> RunFolder:

@@ -23,7 +23,6 @@ from talkgen.losses.denoising import (
 )
 from talkgen.losses.lip_sync import SyncLoss
 from talkgen.losses.mouth_shape import MEASURES, mouth_shape
-from talkgen.losses.reconstruction import region_weight
 from talkgen.losses.sequence_adversarial import SequenceAdversarialLoss
 from talkgen.losses.weights import Diff2LipWeights
 from talkgen.metrics.psnr import psnr
@@ -31,33 +30,9 @@ from talkgen.models.diff2lip.inpainting import hide, inpaint, lower_mask
 from talkgen.models.diff2lip.unet import Diff2LipUNet
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
 from talkgen.systems.augmentation import VoiceAugmentation
+from talkgen.systems.diff2lip_windows import Windows, read_windows
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, manual_step, with_schedules
 from talkgen.systems.vqgan import AdversarialSchedule
-
-
-@dataclass(frozen=True)
-class Windows:
-    """A batch as the network takes it; frames of a window follow each other.
-
-    Attributes:
-        target: ``(b·t, 3, h, w)``.
-        reference: ``(b·t, 3·references, h, w)``.
-        heard: mel window of each frame, ``(b·t, 1, 80, 16)``.
-        mel: of each window, for the expert, ``(b, 1, 80, 16)``.
-        landmarks: ``(b, t, 68, 2)``.
-        frames: t.
-    """
-
-    target: Tensor
-    reference: Tensor
-    heard: Tensor
-    mel: Tensor
-    landmarks: Tensor
-    frames: int
-
-    def in_windows(self, x: Tensor) -> Tensor:
-        """``(b·t, …)`` → ``(b, t, …)``."""
-        return x.unflatten(0, (-1, self.frames))
 
 
 @dataclass(frozen=True)
@@ -174,23 +149,8 @@ class Diff2LipSystem(LightningModule):
     # What a batch becomes ---------------------------------------------------------------------------------
 
     def windows(self, batch: dict[str, Any]) -> Windows:
-        """Take a batch apart. A reference is for all frames; where there are as many, one is for each."""
-        video, heard, mel = batch["video"], batch["mel_per_frame"], batch["mel"]
-        frames = video.shape[1]
-        if self.augmentation is not None and self.training:
-            voices = self.augmentation(torch.cat([heard, mel.unsqueeze(1)], dim=1))
-            heard, mel = voices[:, :-1], voices[:, -1]
-        count, given = self.unet.references, batch["reference"].shape[1]
-        if given == count:
-            reference = batch["reference"].flatten(1, 2).repeat_interleave(frames, 0)
-        elif given == count * frames:
-            reference = batch["reference"].unflatten(1, (frames, count)).flatten(2, 3).flatten(0, 1)
-        else:
-            raise TalkgenError(
-                f"{given} reference frames for windows of {frames}: give {count} or {count * frames} "
-                "(data.window.reference_frames)"
-            )
-        return Windows(video.flatten(0, 1), reference, heard.flatten(0, 1), mel, batch["landmarks"], frames)
+        """Take a batch apart; in training with another voice."""
+        return read_windows(batch, self.unet.references, self.augmentation if self.training else None)
 
     def denoise(
         self, windows: Windows, timestep: Tensor, generator: torch.Generator | None = None
@@ -198,7 +158,7 @@ class Diff2LipSystem(LightningModule):
         """Add noise, and take it off in one step."""
         target = windows.target
         t = timestep.repeat_interleave(windows.frames)
-        noise, cover = (self.noise(windows, generator) for _ in range(2))
+        noise, cover = (windows.noise(self.shared_noise, generator) for _ in range(2))
         noisy = self.loss.diffusion.schedule.add_noise(target, noise, t)
         heard = self.unet.embed_audio(windows.heard)
         output = self.unet.denoise(
@@ -208,22 +168,8 @@ class Diff2LipSystem(LightningModule):
             self.mask,
             windows.reference,
         )
-        terms = self.loss(output, target, noise, noisy, t, self.mask, self.pixel_weight(windows))
+        terms = self.loss(output, target, noise, noisy, t, self.mask, windows.mouth_weight(self.mouth))
         return Denoised(terms, timestep, torch.lerp(target.float(), terms.x0, self.mask), heard)
-
-    def pixel_weight(self, windows: Windows) -> Tensor | None:
-        """``(b·t, 1, h, w)``, larger where the mouth is; None where all pixels count alike."""
-        if self.mouth == 1:
-            return None
-        height, width = windows.target.shape[-2:]
-        return region_weight(windows.landmarks.flatten(0, 1).float(), height, width, mouth=self.mouth)
-
-    def noise(self, windows: Windows, generator: torch.Generator | None = None) -> Tensor:
-        """Standard normal, one map a window or a frame."""
-        frames = 1 if self.shared_noise else windows.frames
-        shape = (len(windows.target) // windows.frames, frames, *windows.target.shape[1:])
-        maps = torch.randn(shape, generator=generator, device=self.device)
-        return maps.expand(-1, windows.frames, -1, -1, -1).flatten(0, 1)
 
     # Training ---------------------------------------------------------------------------------------------
 
@@ -263,7 +209,7 @@ class Diff2LipSystem(LightningModule):
             terms["variational"] = denoised.terms.variational
         if self.weights.l2:
             active = self.timesteps.active("l2", t).repeat_interleave(frames)
-            error = squared_error(generated, target, self.mask, self.pixel_weight(windows))
+            error = squared_error(generated, target, self.mask, windows.mouth_weight(self.mouth))
             terms["l2"] = active_mean(error, active)
         if self.shape_head is not None:
             terms["shape"] = self.shape_term(denoised.heard, windows.landmarks)
@@ -331,7 +277,7 @@ class Diff2LipSystem(LightningModule):
             self.log(f"val/{name}", value, prog_bar=name == "noise", batch_size=size, sync_dist=True)
 
     def _sampled(self, windows: Windows, generator: torch.Generator) -> dict[str, Tensor]:
-        noises = self.noise(windows, generator), self.noise(windows, generator)
+        noises = windows.noise(self.shared_noise, generator), windows.noise(self.shared_noise, generator)
         heard = windows.in_windows(windows.heard)
         other = heard.roll(max(1, len(heard) // 2), 0).flatten(0, 1)
         target, reference = windows.target, windows.reference

@@ -33,3 +33,24 @@ def warmup_cosine(
         return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
     return LambdaLR(optimizer, rate)
+
+
+def annealed_rounds(optimizer: Optimizer, steps: int, rounds: int, warmup_steps: int = 0) -> LambdaLR:
+    """Linear fall to 0 in each of several rounds, as progressive distillation has it.
+
+    rate(i) = min(1, (p + 1) / (warmup + 1)) (1 − p / n), with n = ⌈steps / rounds⌉ batches a round and p the
+    place in it.
+
+    Args:
+        optimizer: its own rate is multiplied.
+        steps: length of the run, in batches.
+        rounds: how many.
+        warmup_steps: batches until the full rate, at the beginning of each round.
+    """
+    length = math.ceil(steps / rounds)
+
+    def rate(step: int) -> float:
+        place = step % length
+        return min(1.0, (place + 1) / (warmup_steps + 1)) * (1 - place / length)
+
+    return LambdaLR(optimizer, rate)

@@ -15,6 +15,14 @@ from talkgen.models.diff2lip.unet import DeepFeatures, Diff2LipUNet
 
 
 @dataclass(frozen=True)
+class TrainedDenoiser:
+    """A trained network, and what its output means."""
+
+    unet: Diff2LipUNet
+    diffusion: GaussianDiffusion
+
+
+@dataclass(frozen=True)
 class FeatureCache:
     """Which steps compute the whole network; the others take the inner blocks' features of the last one.
 
