@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 DEVELOP = $(VENV)/.develop
 
-.PHONY: help install demo test lint types imports notebooks check bench weights clean
+.PHONY: help install demo test lint types imports notebooks docs check bench weights clean
 
 help:            ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 $(DEVELOP): $(INSTALLED)
-	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,notebooks,dev]'
+	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,notebooks,provenance,docs,dev]'
 	touch $@
 
 install: $(INSTALLED)
@@ -47,8 +47,11 @@ check: lint types imports test  ## all of the above
 notebooks: $(DEVELOP)  ## run every notebook; pages go to docs/notebooks
 	$(BIN)/jupyter nbconvert --to html --execute --output-dir docs/notebooks notebooks/*.ipynb
 
+docs: $(DEVELOP)     ## build the pages into site/, refusing any warning
+	$(BIN)/python -m mkdocs build --strict
+
 bench: $(DEVELOP)    ## rerun the benchmarks; tables go to docs/performance
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:           ## remove what the commands above made, except prepared corpora and runs
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
