@@ -48,7 +48,7 @@ notebooks: $(DEVELOP)  ## run every notebook; pages go to docs/notebooks
 	$(BIN)/jupyter nbconvert --to html --execute --output-dir docs/notebooks notebooks/*.ipynb
 
 docs: $(DEVELOP)     ## build the pages into site/, refusing any warning
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(DEVELOP)    ## rerun the benchmarks; tables go to docs/performance
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
