@@ -17,7 +17,8 @@ from talkgen.models.pirender.pirenderer import PIRenderer
 
 TINY = {
     "descriptor": 8, "warp_channels": 4, "warp_most_channels": 8, "warp_down": 3, "warp_up": 1,
-    "edit_channels": 4, "edit_most_channels": 8, "edit_layers": 2, "edit_blocks": 1, "standardise": True,
+    "edit_channels": 4, "edit_most_channels": 8, "edit_layers": 2, "edit_blocks": 1,
+    "standardise": True, "relative": True,
 }  # fmt: skip
 
 
@@ -42,21 +43,21 @@ SOURCE = np.random.default_rng(1).integers(0, 255, (32, 32, 3), np.uint8)
 
 def test_a_clip_is_what_the_network_makes_of_every_window(network, motion):
     renderer = MotionRenderer(network, 32, batch_frames=7)
-    frames = list(renderer.clip(SOURCE, motion))
+    frames = list(renderer.clip(SOURCE, motion[0], motion))
     assert len(frames) == 40 and frames[0].shape == (32, 32, 3)
     padded = torch.from_numpy(edge_padded(renderer_motion(motion)))
     face = torch.from_numpy(SOURCE).permute(2, 0, 1)[None].float() / 127.5 - 1
     for frame in (0, 20, 39):
         with torch.inference_mode():
-            made = network(face, padded[None, frame : frame + 27]).generated[0]
+            made = network(face, padded[None, frame : frame + 27], padded[None, 13]).generated[0]
         expected = ((made.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).numpy()
         assert np.abs(frames[frame] - expected).max() <= 1
 
 
 def test_a_stream_that_waits_long_enough_is_the_clip(network, motion):
-    clip = np.stack(list(MotionRenderer(network, 32).clip(SOURCE, motion)))
-    whole = np.stack(list(MotionRenderer(network, 32, ahead=13).stream(SOURCE, iter(motion))))
-    soon = np.stack(list(MotionRenderer(network, 32, ahead=2).stream(SOURCE, iter(motion))))
+    clip = np.stack(list(MotionRenderer(network, 32).clip(SOURCE, motion[0], motion)))
+    whole = np.stack(list(MotionRenderer(network, 32, ahead=13).stream(SOURCE, motion[0], iter(motion))))
+    soon = np.stack(list(MotionRenderer(network, 32, ahead=2).stream(SOURCE, motion[0], iter(motion))))
     assert whole.shape == soon.shape == clip.shape
     assert np.abs(whole.astype(int) - clip).max() <= 1
     assert 0 < np.abs(soon.astype(int) - clip).mean() < 10  # it does not know what will come
@@ -73,15 +74,18 @@ def test_a_stream_gives_each_frame_as_soon_as_it_may(network, motion, ahead):
             yield row
 
     heard = []
-    for _ in MotionRenderer(network, 32, ahead=ahead).stream(SOURCE, rows()):
+    for _ in MotionRenderer(network, 32, ahead=ahead).stream(SOURCE, motion[0], rows()):
         heard.append(taken)
     assert heard == [min(number + ahead + 1, 10) for number in range(10)]
 
 
 def test_any_frame_rate_lasts_as_long(network, motion):
     renderer = MotionRenderer(network, 32)
-    clip = list(renderer.clip(SOURCE, motion))
-    double, slow = list(renderer.clip(SOURCE, motion, 50)), list(renderer.clip(SOURCE, motion, 10))
+    clip = list(renderer.clip(SOURCE, motion[0], motion))
+    double, slow = (
+        list(renderer.clip(SOURCE, motion[0], motion, 50)),
+        list(renderer.clip(SOURCE, motion[0], motion, 10)),
+    )
     assert (len(double), len(slow)) == (80, 16)
     for number in range(40):
         assert np.abs(double[2 * number].astype(int) - clip[number]).max() <= 1
@@ -92,15 +96,18 @@ def test_any_frame_rate_lasts_as_long(network, motion):
 
 def test_the_mesh_takes_a_renderers_place(motion):
     renderer = MeshRenderer(MeshPreview(build_head(), Camera(size=48)))
-    clip = list(renderer.clip(SOURCE, motion[:6]))
+    clip = list(renderer.clip(SOURCE, motion[0], motion[:6]))
     assert len(clip) == 6 and clip[0].shape == (48, 48, 3)
-    assert all(np.array_equal(a, b) for a, b in zip(clip, renderer.stream(SOURCE, motion[:6]), strict=True))
-    assert len(list(renderer.clip(SOURCE, motion[:6], 50))) == 12
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(clip, renderer.stream(SOURCE, motion[0], motion[:6]), strict=True)
+    )
+    assert len(list(renderer.clip(SOURCE, motion[0], motion[:6], 50))) == 12
 
 
 def test_bfloat16_is_near(network, motion):
-    exact = np.stack(list(MotionRenderer(network, 32).clip(SOURCE, motion[:4]))).astype(int)
-    rounded = np.stack(list(MotionRenderer(network, 32, bf16=True).clip(SOURCE, motion[:4])))
+    exact = np.stack(list(MotionRenderer(network, 32).clip(SOURCE, motion[0], motion[:4]))).astype(int)
+    rounded = np.stack(list(MotionRenderer(network, 32, bf16=True).clip(SOURCE, motion[0], motion[:4])))
     assert 0 < np.abs(rounded - exact).mean() < 6
 
 

@@ -18,7 +18,7 @@ from talkgen.systems.renderer import Pairs, RendererSystem
 TINY = {
     "descriptor": 16, "warp_channels": 8, "warp_most_channels": 16, "warp_down": 3, "warp_up": 1,
     "edit_channels": 8, "edit_most_channels": 16, "edit_layers": 2, "edit_blocks": 1,
-    "fix_res_block": True, "align_corners": True, "standardise": True, "composite": True,
+    "fix_res_block": True, "align_corners": True, "standardise": True, "composite": True, "relative": True,
 }  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def build(**arguments: Any) -> RendererSystem:
     torch.manual_seed(0)
     defaults: dict[str, Any] = {
         "renderer": PIRenderer(**TINY),
-        "weights": RendererWeights(warp=0.2, final=0.2, l1=1.0, mouth=0.5, eyes=0.5),
+        "weights": RendererWeights(warp=0.2, final=0.2, l1=1.0, mouth=0.5, eyes=0.5, points=1.0),
         "optimizer": partial(torch.optim.Adam, lr=4e-3, betas=(0.5, 0.999)),
         "warp_perceptual": GradientPyramidLoss(),
         "perceptual": GradientPyramidLoss(),
@@ -99,6 +99,7 @@ def test_it_learns_to_move_what_it_never_saw(trained):
         "train/l1",
         "train/l1_warp",
         "train/mouth",
+        "train/points",
         "train/eyes",
     }
 
@@ -114,7 +115,7 @@ def test_sample_is_the_pictures_of_the_frames(trained):
     system = trained[0]
     one = batch(7)
     coefficients = np.repeat(one["coefficients"][0, 1, :1].numpy(), 30, 0)
-    made = system.sample(one["video"][0, 0], coefficients)
+    made = system.sample(one["video"][0, 0], one["coefficients"][0, 0, 13].numpy(), coefficients)
     assert made.shape == (4, 3, 32, 32)
     assert (made[0] - one["video"][0, 1]).abs().mean() < (
         one["video"][0, 0] - one["video"][0, 1]

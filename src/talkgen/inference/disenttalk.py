@@ -236,7 +236,7 @@ def frames_of(
     """Frames uint8 (size, size, 3) of a sound of any length, one at a time."""
     features = model.motion.hear(waveform, max(1, frames_in(len(waveform), fps=MOTION_FPS)))
     coefficients = model.motion.generate(features, source.coefficients, **performance.how)
-    yield from model.renderer.clip(source.crop, coefficients, fps)
+    yield from model.renderer.clip(source.crop, source.coefficients, coefficients, fps)
 
 
 def stream_frames(
@@ -247,7 +247,7 @@ def stream_frames(
 ) -> Iterator[NDArray[np.uint8]]:
     """Frames at 25 a second while sound comes in chunks of any length (samples,), 16 kHz."""
     rows = model.motion.stream(chunks, source.coefficients, **performance.how)
-    yield from model.renderer.stream(source.crop, rows)
+    yield from model.renderer.stream(source.crop, source.coefficients, rows)
 
 
 def generate(

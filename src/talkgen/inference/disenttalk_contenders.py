@@ -65,7 +65,8 @@ class RenderedClip:
     def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
         """Pictures of the clip's motion."""
         motion = self.coefficients(clips.clips[number])[: clips.frame_count(number)]
-        yield from in_pieces(clips, number, self.renderer, motion)
+        for _, _, made in _spans(clips, number, self.renderer, motion[0], motion):
+            yield Generated(made)
 
 
 class DisentTalkRow:
@@ -106,23 +107,20 @@ class DisentTalkRow:
         waveform = clips.waveform(number) if heard is None else heard.numpy()
         features = self.motion.hear(waveform, count)
         motion = self.motion.generate(features, own[0], eye="sampled", pose=own[:count], seed=number)
-        for start, stop, made in _spans(clips, number, self.renderer, motion):
+        for start, stop, made in _spans(clips, number, self.renderer, own[0], motion):
             drove = self.casting.sound(number, start, stop) if self.sound == "other" else None
             yield Generated(made, sound=drove)
 
 
-def in_pieces(
-    clips: HeldOutClips, number: int, renderer: FaceRenderer, motion: NDArray[np.float32]
-) -> Iterator[Generated]:
-    """A clip's first frame moved by coefficients (frames, 257), in the pieces of the clip."""
-    for _, _, made in _spans(clips, number, renderer, motion):
-        yield Generated(made)
-
-
 def _spans(
-    clips: HeldOutClips, number: int, renderer: FaceRenderer, motion: NDArray[np.float32]
+    clips: HeldOutClips,
+    number: int,
+    renderer: FaceRenderer,
+    start: NDArray[np.float32],
+    motion: NDArray[np.float32],
 ) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """The clip's first frame, which has the coefficients ``start``, moved; in the pieces of the clip."""
     source = clips.frames(number, *next(clips.spans(number)))[0].numpy()
-    frames = renderer.clip(source, motion)
-    for start, stop in clips.spans(number):
-        yield start, stop, torch.from_numpy(np.stack([next(frames) for _ in range(start, stop)]))
+    frames = renderer.clip(source, start, motion)
+    for first, last in clips.spans(number):
+        yield first, last, torch.from_numpy(np.stack([next(frames) for _ in range(first, last)]))

@@ -22,18 +22,26 @@ MOTION_FPS = 25.0
 
 
 class FaceRenderer(Protocol):
-    """What makes pictures of coefficients. Pictures are uint8 (size, size, 3)."""
+    """What makes pictures of coefficients. Pictures are uint8 (size, size, 3); ``start`` are the coefficients
+    ``(257,)`` of the source's."""
 
     size: int
 
     def clip(
-        self, source: NDArray[np.uint8], coefficients: NDArray[np.float32], fps: float = MOTION_FPS
+        self,
+        source: NDArray[np.uint8],
+        start: NDArray[np.float32],
+        coefficients: NDArray[np.float32],
+        fps: float = MOTION_FPS,
     ) -> Iterator[NDArray[np.uint8]]:
         """Frames of a clip's coefficients ``(n, 257)``, one at a time, at any frame rate."""
         ...
 
     def stream(
-        self, source: NDArray[np.uint8], rows: Iterable[NDArray[np.float32]]
+        self,
+        source: NDArray[np.uint8],
+        start: NDArray[np.float32],
+        rows: Iterable[NDArray[np.float32]],
     ) -> Iterator[NDArray[np.uint8]]:
         """A frame for each row of coefficients ``(257,)``, as soon as it can be made."""
         ...
@@ -75,21 +83,29 @@ class MotionRenderer:
         self.bf16 = bf16
 
     def clip(
-        self, source: NDArray[np.uint8], coefficients: NDArray[np.float32], fps: float = MOTION_FPS
+        self,
+        source: NDArray[np.uint8],
+        start: NDArray[np.float32],
+        coefficients: NDArray[np.float32],
+        fps: float = MOTION_FPS,
     ) -> Iterator[NDArray[np.uint8]]:
         """Frames of coefficients ``(n, 257)`` at 25 a second. At another frame rate descriptors between two
         frames are interpolated, and the clip lasts as long.
         """
         face = self._face(source)
-        descriptors = _at_rate(self._describe(edge_padded(renderer_motion(coefficients))), fps)
+        described = self._describe(edge_padded(renderer_motion(coefficients)), renderer_motion(start))
+        descriptors = _at_rate(described, fps)
         for part in descriptors.split(self.batch_frames):
             yield from self._pictures(face, part)
 
     def stream(
-        self, source: NDArray[np.uint8], rows: Iterable[NDArray[np.float32]]
+        self,
+        source: NDArray[np.uint8],
+        start: NDArray[np.float32],
+        rows: Iterable[NDArray[np.float32]],
     ) -> Iterator[NDArray[np.uint8]]:
         """A frame for each row, ``ahead`` rows later; the last ones when the rows end."""
-        face = self._face(source)
+        face, own = self._face(source), renderer_motion(start)
         known: deque[NDArray[np.float32]] = deque(maxlen=2 * RADIUS + 1)
         waiting = 0
         for row in rows:
@@ -99,27 +115,28 @@ class MotionRenderer:
             known.append(motion)
             waiting += 1
             if waiting > self.ahead:
-                yield from self._next(face, known, waiting)
+                yield from self._next(face, own, known, waiting)
                 waiting -= 1
         while waiting:
-            yield from self._next(face, known, waiting)
+            yield from self._next(face, own, known, waiting)
             waiting -= 1
 
     def _next(
-        self, face: Tensor, known: deque[NDArray[np.float32]], waiting: int
+        self, face: Tensor, own: NDArray[np.float32], known: deque[NDArray[np.float32]], waiting: int
     ) -> Iterator[NDArray[np.uint8]]:
         """The frame whose row is ``waiting`` from the end of those that are known."""
         frames = np.stack(known)
         here = len(frames) - waiting
         window = frames[np.clip(np.arange(here - RADIUS, here + RADIUS + 1), 0, len(frames) - 1)]
-        yield from self._pictures(face, self._describe(window))
+        yield from self._pictures(face, self._describe(window, own))
 
     def _face(self, source: NDArray[np.uint8]) -> Tensor:
         return as_model(torch.from_numpy(source[None]).to(self.device))
 
-    def _describe(self, motion: NDArray[np.float32]) -> Tensor:
+    def _describe(self, motion: NDArray[np.float32], own: NDArray[np.float32]) -> Tensor:
+        given = [torch.from_numpy(part[None]).to(self.device) for part in (motion, own)]
         with torch.inference_mode():
-            return self.network.describe(torch.from_numpy(motion)[None].to(self.device))[0]
+            return self.network.describe(*given)[0]
 
     def _pictures(self, face: Tensor, descriptors: Tensor) -> NDArray[np.uint8]:
         kind = torch.device(self.device).type
@@ -139,13 +156,20 @@ class MeshRenderer:
         self.size = preview.camera.size
 
     def clip(
-        self, source: NDArray[np.uint8], coefficients: NDArray[np.float32], fps: float = MOTION_FPS
+        self,
+        source: NDArray[np.uint8],
+        start: NDArray[np.float32],
+        coefficients: NDArray[np.float32],
+        fps: float = MOTION_FPS,
     ) -> Iterator[NDArray[np.uint8]]:
         """Frames of coefficients ``(n, 257)``; between two of them at another frame rate."""
         yield from self.preview.frames(_at_rate(torch.from_numpy(coefficients), fps).numpy())
 
     def stream(
-        self, source: NDArray[np.uint8], rows: Iterable[NDArray[np.float32]]
+        self,
+        source: NDArray[np.uint8],
+        start: NDArray[np.float32],
+        rows: Iterable[NDArray[np.float32]],
     ) -> Iterator[NDArray[np.uint8]]:
         """A frame for each row, at once."""
         for row in rows:

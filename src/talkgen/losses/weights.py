@@ -119,6 +119,7 @@ class RendererWeights(_NonNegative):
         l1: mean absolute difference of either picture (0).
         mouth: the same inside the mouth's box (0).
         eyes: the same inside the box around both eyes (0).
+        points: how far from the source's landmarks the flow takes those of the target, in pictures (0).
     """
 
     warp: float = 2.5
@@ -126,6 +127,7 @@ class RendererWeights(_NonNegative):
     l1: float = 0.0
     mouth: float = 0.0
     eyes: float = 0.0
+    points: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from talkgen.checkpoints import load_published
 from talkgen.errors import FileError
 from talkgen.models.pirender.motion_window import edge_padded, renderer_motion, window_frames
 from talkgen.models.pirender.pirenderer import PIRenderer
-from talkgen.models.pirender.warping import warp_by_flow
+from talkgen.models.pirender.warping import points_by_flow, warp_by_flow
 
 TINY = {
     "descriptor": 8, "warp_channels": 4, "warp_most_channels": 8, "warp_down": 3, "warp_up": 2,
@@ -97,6 +97,27 @@ def test_flow_is_measured_in_its_own_cells():
     moved = warp_by_flow(picture, flow, align_corners=True)
     assert moved[0, 0, 10].argmax() == 16
     assert moved.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_landmarks_are_led_to_where_their_pixels_come_from():
+    torch.manual_seed(0)
+    flow = torch.randn(1, 2, 8, 8) * 0.3
+    ramp = torch.stack(torch.meshgrid(torch.arange(29.0), torch.arange(29.0), indexing="xy"))[None]
+    points = torch.tensor([[[12.0, 4.0], [20.0, 16.0], [8.0, 24.0]]])  # cells of the flow: no interpolation
+    led = points_by_flow(points, flow, 29)
+    warped = warp_by_flow(ramp, flow, align_corners=True)  # a picture of where its pixels come from
+    expected = torch.stack([warped[0, :, int(y), int(x)] for x, y in points[0]])
+    torch.testing.assert_close(led[0], expected, rtol=0, atol=1e-3)
+    assert (led - points).abs().max() > 0.5
+
+
+def test_relative_motion_is_told_apart_from_the_sources_own():
+    net = recipe.fill(PIRenderer(**TINY, relative=True), gain=0.6)
+    motion, own = torch.randn(1, 27, 73), torch.randn(2, 73)
+    first, second = (net.describe(motion, one[None]) for one in own)
+    assert (first - second).abs().max() > 0.1
+    with pytest.raises(ValueError, match="of the source picture"):
+        net.describe(motion)
 
 
 def test_a_new_training_begins_with_the_source_itself():

@@ -55,6 +55,8 @@ class PIRenderer(nn.Module):
             gets right need not be learned again.
         patch: squares of so many pixels become channels before either net: a wider network at the price of a
             smaller picture.
+        relative: the mapping net is also told how the motion differs from that of the source picture, which
+            the published network must see in the picture.
         coefficients: of a frame, see ``motion_window.renderer_motion``.
     """
 
@@ -77,13 +79,15 @@ class PIRenderer(nn.Module):
         standardise: bool = False,
         composite: bool = False,
         patch: int = 1,
+        relative: bool = False,
         coefficients: int = 73,
     ) -> None:
         super().__init__()
         self.factor = patch * 2 ** max(warp_down, edit_layers)
         self.align_corners = align_corners
         self.standardise = standardise
-        self.mapping_net = MappingNet(coefficients, descriptor)
+        self.relative = relative
+        self.mapping_net = MappingNet(2 * coefficients if relative else coefficients, descriptor)
         self.warpping_net = WarpingNet(
             warp_channels, warp_most_channels, warp_down, warp_up, descriptor, patch
         )
@@ -107,15 +111,30 @@ class PIRenderer(nn.Module):
         deviation = motion.std(0)
         self.coefficient_deviation.copy_(torch.where(deviation > 1e-4, deviation, 1.0))
 
-    def describe(self, motion: Tensor) -> Tensor:
+    def describe(self, motion: Tensor, source_motion: Tensor | None = None) -> Tensor:
         """Motion ``(b, frames + 26, coefficients)`` → descriptors ``(b, frames, descriptor)``.
 
         13 frames on either side are used up: ``motion_window.edge_padded`` repeats the ends of a clip.
+
+        Args:
+            motion: of the frames.
+            source_motion: of the source picture, ``(b, coefficients)``; only a ``relative`` network needs it.
+
+        Raises:
+            ValueError: it does, and there is none.
         """
-        if self.standardise:
-            motion = (motion - self.coefficient_mean) / self.coefficient_deviation
+        motion = self._scaled(motion)
+        if self.relative:
+            if source_motion is None:
+                raise ValueError("this network needs the motion coefficients of the source picture")
+            motion = torch.cat([motion, motion - self._scaled(source_motion)[:, None]], -1)
         descriptors: Tensor = self.mapping_net(motion.mT)
         return descriptors
+
+    def _scaled(self, motion: Tensor) -> Tensor:
+        if self.standardise:
+            return (motion - self.coefficient_mean) / self.coefficient_deviation
+        return motion
 
     def render(self, source: Tensor, descriptor: Tensor, edit: bool = True) -> Rendering:
         """Source ``(b, 3, h, w)`` in [-1, 1] and descriptors ``(b, descriptor)`` → pictures.
@@ -132,6 +151,10 @@ class PIRenderer(nn.Module):
         generated = self.editing_net(source, warped, descriptor) if edit else warped
         return Rendering(generated, warped, flow)
 
-    def forward(self, source: Tensor, motion: Tensor, edit: bool = True) -> Rendering:
-        """Source ``(b, 3, h, w)`` and windows of motion ``(b, 27, coefficients)`` → pictures."""
-        return self.render(source, self.describe(motion)[:, 0], edit)
+    def forward(
+        self, source: Tensor, motion: Tensor, source_motion: Tensor | None = None, edit: bool = True
+    ) -> Rendering:
+        """Source ``(b, 3, h, w)``, windows of motion ``(b, 27, coefficients)`` and the source's own motion
+        ``(b, coefficients)`` → pictures.
+        """
+        return self.render(source, self.describe(motion, source_motion)[:, 0], edit)

@@ -126,6 +126,15 @@ class WarpingNet(nn.Module):
         return cast(Tensor, self.flow_out(self.hourglass(pictures, descriptor)))
 
 
+def sampling_grid(flow: Tensor) -> Tensor:
+    """Where each cell of a flow ``(b, 2, h', w')`` is taken from: x and y from −1 to 1, the same shape."""
+    height, width = flow.shape[-2:]
+    flow = flow.float()
+    x = torch.linspace(-1, 1, width, device=flow.device) + flow[:, 0] * (2 / (width - 1))
+    y = torch.linspace(-1, 1, height, device=flow.device)[:, None] + flow[:, 1] * (2 / (height - 1))
+    return torch.stack([x, y], 1)
+
+
 def warp_by_flow(picture: Tensor, flow: Tensor, align_corners: bool) -> Tensor:
     """Each pixel from where the flow points: ``(b, 3, h, w)``.
 
@@ -136,13 +145,23 @@ def warp_by_flow(picture: Tensor, flow: Tensor, align_corners: bool) -> Tensor:
             their outer edges, as the published weights were trained, to which no flow is a picture that is
             larger by 1 / w.
     """
-    height, width = flow.shape[-2:]
-    flow = flow.float()
-    x = torch.linspace(-1, 1, width, device=flow.device) + flow[:, 0] * (2 / (width - 1))
-    y = torch.linspace(-1, 1, height, device=flow.device)[:, None] + flow[:, 1] * (2 / (height - 1))
-    grid = torch.stack([x, y], 1)
+    grid = sampling_grid(flow)
     if grid.shape[-2:] != picture.shape[-2:]:
         grid = F.interpolate(grid, picture.shape[-2:], mode="bilinear", align_corners=align_corners)
     grid = grid.permute(0, 2, 3, 1).to(picture.dtype)
     padding = "border" if align_corners else "zeros"
     return F.grid_sample(picture, grid, padding_mode=padding, align_corners=align_corners)
+
+
+def points_by_flow(points: Tensor, flow: Tensor, size: int) -> Tensor:
+    """Where the points of a warped picture lie in the source, ``(b, n, 2)`` in pixels of both; corners are
+    aligned.
+
+    Args:
+        points: ``(b, n, 2)`` in pixels of the warped picture.
+        flow: ``(b, 2, h', w')``.
+        size: side of the pictures.
+    """
+    place = points.float() * (2 / (size - 1)) - 1
+    found = F.grid_sample(sampling_grid(flow), place[:, :, None], padding_mode="border", align_corners=True)
+    return (found[..., 0].mT + 1) * ((size - 1) / 2)

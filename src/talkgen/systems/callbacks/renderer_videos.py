@@ -54,6 +54,7 @@ class RendererVideos(Callback):
         size = data.window.size or data.store.size
         truth = resize_frames(data.store.frames(clip, 0, count), size)
         stranger = resize_frames(data.store.frames(other, 0, 1), size)
+        starts = data.coefficients.array(clip.id)[0], data.coefficients.array(other.id)[0]
         sources = as_model(torch.from_numpy(np.stack([truth[0], stranger[0]]))).to(system.device)
         padding = ((data.radius, data.radius), (0, 0))
         motion = np.pad(data.coefficients.array(clip.id), padding, mode="edge")
@@ -67,6 +68,9 @@ class RendererVideos(Callback):
             for start in range(0, count, CHUNK):
                 stop = min(start + CHUNK, count)
                 part = motion[start : stop + 2 * data.radius]
-                rows = [as_uint8(system.sample(source, part)).cpu().numpy() for source in sources]
+                rows = [
+                    as_uint8(system.sample(source, start_of, part)).cpu().numpy()
+                    for source, start_of in zip(sources, starts, strict=True)
+                ]
                 for pictures in zip(truth[start:stop], *rows, strict=True):
                     writer.write(np.concatenate(pictures, axis=1))
