@@ -1,4 +1,4 @@
-"""DisentTalk's rows: through ``python evaluate.py`` where there is a renderer, and with motion from a sound."""
+"""DisentTalk's rows: by ``python evaluate.py`` where there is a renderer, and with motion from a sound."""
 
 from __future__ import annotations
 
