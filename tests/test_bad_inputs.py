@@ -346,3 +346,34 @@ def test_prepare_leaves_nothing_else(prepared: tuple[set[str], dict[str, str]], 
         "ünï cödé 你好 (1) [x] 'q' = ,.mp4",
     } <= stored
     assert not list((folder / "store").rglob("*.partial*"))
+
+
+EVALUATED = {  # beside a true video of the same name → words of the error, None: a table
+    "good.mp4": None,
+    "ünï cödé 你好 (1) [x] 'q' = ,.mp4": None,
+    "zero bytes.mp4": "empty",
+    "text.mp4": "cannot be opened as video",
+    "index lost.mp4": "cannot be opened as video",
+    "end lost.mp4": None,  # after the last frame that the true one has
+    "sound.mp4": "only sound",
+    "2 pixels.mp4": None,  # enlarged
+    "a dead link.mp4": "a dead link.mp4",
+}
+
+
+@pytest.mark.parametrize(("name", "said"), EVALUATED.items(), ids=EVALUATED)
+def test_evaluate_videos(
+    name: str, said: str | None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place, file in (("truth", folder / "good.mp4"), ("made", folder / "videos" / name)):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / name).symlink_to(file)
+    given = [f"videos={tmp_path / 'made'}", f"truth={tmp_path / 'truth'}", f"out={tmp_path / 'out'}"]
+    code = main(["evaluate", *given, "metrics=reconstruction", "landmarks=insightface", "cache=null"])
+    error = capsys.readouterr().err.strip().splitlines()[-1:]
+    if said is None:
+        assert code == 0 and (tmp_path / "out" / "table.md").is_file()
+    else:
+        assert code == 1 and error[0].startswith("error: ") and said in error[0]
+        assert not (tmp_path / "out" / "table.md").exists()
+    assert not list(tmp_path.rglob("*.partial*"))
