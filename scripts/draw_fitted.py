@@ -150,7 +150,7 @@ def draw(clip: Path, out: Path, model: MorphableModel, fitter: FaceFitter) -> st
     )
     both = float(np.corrcoef(opening.found, opening.fitted)[0, 1])
     return (
-        f"{clip.stem}: {len(points)} frames, {rate:.0f} frames/s, residual {np.nanmedian(fitted.residual):.2f} "
+        f"{clip.stem}: {len(points)} frames, {rate:.0f} frames/s, off by {np.nanmedian(fitted.residual):.2f} "
         f"of {SIZE} px; blinks {told}; r of both openings {both:.2f}"
     )
 
