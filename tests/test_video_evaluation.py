@@ -51,7 +51,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def evaluate(root: Path, out: Path, *arguments: str) -> dict[str, Any]:
-    command = [f"truth={root / 'truth'}", f"out={out}", "metrics=reconstruction", *arguments]
+    command = [f"truth={root / 'truth'}", f"out={out}", "metrics=reconstruction", "cache=null", *arguments]
     assert evaluation.main(command) == 0
     table: dict[str, Any] = json.loads((out / "table.json").read_text())
     return table

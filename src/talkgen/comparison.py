@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from talkgen.inference.contenders import Casting
     from talkgen.metrics import protocol as conditions
     from talkgen.metrics.contenders import Clips, Contender
+    from talkgen.metrics.feature_cache import FeatureCache
     from talkgen.metrics.held_out import HeldOutClips
     from talkgen.metrics.identity_source import Gallery
     from talkgen.metrics.table import Cell, Table
@@ -198,11 +199,13 @@ def compare(
             template, for metrics of identity.
         tasks: name of a row → what it does; rows that do the same are compared with each other.
     """
+    from talkgen.metrics.feature_cache import remembering
     from talkgen.metrics.identity_source import IdentitySource, open_identity_source
     from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
     from talkgen.metrics.published import read_published
     from talkgen.metrics.required_weights import NeedsWeights
     from talkgen.metrics.scoring import score
+    from talkgen.metrics.shared_features import SharedFeatures, named
     from talkgen.metrics.significance import compare_rows
     from talkgen.metrics.table import Column, Row, Table
 
@@ -222,13 +225,17 @@ def compare(
             digests |= opened.weights
     for metric in metrics[0]:
         digests |= metric.digests if isinstance(metric, NeedsWeights) else {}
-    source = landmarks if isinstance(landmarks, LandmarkSource) else None
+    source = None
+    if isinstance(landmarks, LandmarkSource):
+        seen_by = named(f"landmarks {type(landmarks).__name__}", landmarks.weights)
+        source = SharedFeatures(landmarks, name=seen_by)
     recogniser = identity if isinstance(identity, IdentitySource) else None
     people: Gallery | None = None
     if recogniser is not None and gallery:
         people = _gallery(recogniser, gallery)
     clips = scored.clips
-    seen = score(contenders, metrics, clips, source, out, recogniser, people)
+    with remembering(open_cache(cfg)):
+        seen = score(contenders, metrics, clips, source, out, recogniser, people)
 
     ids = [clip.id for clip in clips.clips]
     rows = [
@@ -243,8 +250,21 @@ def compare(
 
 
 def listens(cfg: DictConfig) -> bool:
-    """Whether a column of the table hears the sound."""
-    return any("sound" in build(node).needs for node in cfg.metrics.values())
+    """Whether a column of the table hears the sound, and can be measured."""
+    from talkgen.metrics.required_weights import NeedsWeights
+
+    metrics = [build(node) for node in cfg.metrics.values()]
+    heard = [metric for metric in metrics if "sound" in metric.needs]
+    return any(not isinstance(metric, NeedsWeights) or metric.lacking is None for metric in heard)
+
+
+def open_cache(cfg: DictConfig) -> FeatureCache | None:
+    """The folder of features that the command names; None where it wants none."""
+    from talkgen.metrics.feature_cache import FeatureCache
+
+    if not cfg.cache:
+        return None
+    return FeatureCache(cfg.cache, round(cfg.cache_gigabytes * 1e9))
 
 
 def make_protocol(

@@ -42,6 +42,9 @@ def run(cfg: DictConfig) -> int:
     Raises:
         TalkgenError: there is no such run, or it cannot be scored.
     """
+    if cfg.sync_expert is None:
+        newest = newest_stage(cfg.paths.runs, "evaluation_sync_expert")
+        cfg.sync_expert = None if newest is None else str(newest)
     if cfg.videos is not None:
         from talkgen.video_evaluation import score_videos
 
@@ -95,6 +98,11 @@ def _choose_metrics(cfg: DictConfig, default: str) -> None:
     if cfg.get("metrics") is None:
         with open_dict(cfg):
             cfg.metrics = OmegaConf.load(config_folder() / "metrics" / f"{default}.yaml")
+
+
+def newest_stage(runs: str | Path, experiment: str) -> Path | None:
+    """The newest run of an experiment below ``runs``."""
+    return next((run.path for run in find_runs(runs) if run.path.name == experiment), None)
 
 
 def choose_runs(folder: Path, name: str | None, names: Sequence[str]) -> list[RunFolder]:

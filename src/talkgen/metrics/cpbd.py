@@ -14,6 +14,7 @@ from torch import Tensor
 from talkgen.metrics.canny import canny
 from talkgen.metrics.clip_metric import ClipMetric
 from talkgen.metrics.footage import Footage
+from talkgen.metrics.shared_features import SharedFeatures
 
 BLOCK = 64
 """Side of the blocks that are called edge blocks or not."""
@@ -123,9 +124,12 @@ def grey_of(frames: Tensor) -> NDArray[np.uint8]:
     return grey
 
 
-def frames_cpbd(frames: Tensor) -> Tensor:
-    """CPBD of each frame: uint8 RGB (t, h, w, 3) → float64 (t,)."""
+def _every_cpbd(frames: Tensor) -> Tensor:
     return torch.tensor([cpbd(image) for image in grey_of(frames)], dtype=torch.float64)
+
+
+frames_cpbd = SharedFeatures(_every_cpbd, name="cpbd")
+"""CPBD of each frame: uint8 RGB (t, h, w, 3) → float64 (t,)."""
 
 
 class CPBD(ClipMetric):

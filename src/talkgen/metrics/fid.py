@@ -11,7 +11,8 @@ from torch import Tensor
 from talkgen.metrics.feature_sets import FeatureSets
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.frechet import frechet_distance, kernel_distance
-from talkgen.metrics.shared_features import SharedFeatures, expert_device
+from talkgen.metrics.required_weights import weight_digests
+from talkgen.metrics.shared_features import SharedFeatures, expert_device, named
 from talkgen.models.experts.fid_inception import (
     FIDInception,
     Resize,
@@ -44,7 +45,7 @@ def inception_features(name: str, resize: Resize) -> SharedFeatures:
         parts = frames.split(BATCH_FRAMES)
         return torch.cat([network(network_input(part.to(device), resize)) for part in parts])
 
-    return SharedFeatures(features)
+    return SharedFeatures(features, name=named(f"inception {resize}", weight_digests([name])))
 
 
 class _InceptionDistance(FeatureSets):

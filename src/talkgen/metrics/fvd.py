@@ -10,7 +10,8 @@ from torch import Tensor
 from talkgen.metrics.feature_sets import FeatureSets
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.frechet import frechet_distance
-from talkgen.metrics.shared_features import SharedFeatures, expert_device
+from talkgen.metrics.required_weights import weight_digests
+from talkgen.metrics.shared_features import SharedFeatures, expert_device, named
 from talkgen.models.experts.i3d import FRAMES, load_i3d, network_input
 
 WEIGHTS = "fvd_i3d"
@@ -21,7 +22,8 @@ def i3d_features() -> SharedFeatures:
     """uint8 frames of one stretch (16, h, w, 3) → (1, 400)."""
     device = expert_device()
     network = load_i3d(WEIGHTS).to(device)
-    return SharedFeatures(lambda frames: network(network_input(frames.to(device))[None]))
+    name = named("i3d logits", weight_digests([WEIGHTS]))
+    return SharedFeatures(lambda frames: network(network_input(frames.to(device))[None]), name=name)
 
 
 class FVD(FeatureSets):

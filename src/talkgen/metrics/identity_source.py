@@ -17,6 +17,7 @@ from talkgen.errors import MissingPackage, MissingWeights, TalkgenError
 from talkgen.faces.alignment import ARCFACE_SIZE, identity_warp
 from talkgen.faces.crop import warp
 from talkgen.faces.ibug import keypoints_from_landmarks
+from talkgen.metrics.shared_features import SharedFeatures, named
 from talkgen.models.experts.arcface import load_arcface
 
 RECOGNISERS = ("edgeface_s", "arcface_mbf", "arcface_r50")
@@ -52,13 +53,19 @@ class IdentitySource:
         self.weights = weights or {}
         self.batch_frames = batch_frames
         self.dim = 1  # known once the network has seen a face
+        kept = named(f"identity {name} every {every}", self.weights) if name else ""
+        self._shared = SharedFeatures(self._vectors, name=kept)
 
     def __call__(self, frames: Tensor, warps: NDArray[np.float32], start: int = 0) -> Tensor:
         """uint8 RGB (t, h, w, 3) and matrices (t, 2, 3) to the ArcFace template → (t, d); NaN for NaN.
 
         ``start`` is the place of the first frame in its clip.
         """
-        known = np.isfinite(warps).all((1, 2)) & ((np.arange(len(frames)) + start) % self.every == 0)
+        return self._shared(frames, torch.from_numpy(warps), torch.tensor(start % self.every))
+
+    def _vectors(self, frames: Tensor, matrices: Tensor, start: Tensor) -> Tensor:
+        warps = matrices.numpy()
+        known = np.isfinite(warps).all((1, 2)) & ((np.arange(len(frames)) + int(start)) % self.every == 0)
         faces = [
             warp(frame, matrix, ARCFACE_SIZE, ARCFACE_SIZE)
             for frame, matrix in zip(frames.numpy()[known], warps[known], strict=True)
@@ -67,8 +74,8 @@ class IdentitySource:
             return torch.full((len(frames), self.dim), torch.nan)
         with torch.inference_mode():
             parts = [
-                self.network(np.stack(faces[start : start + self.batch_frames])).cpu()
-                for start in range(0, len(faces), self.batch_frames)
+                self.network(np.stack(faces[first : first + self.batch_frames])).cpu()
+                for first in range(0, len(faces), self.batch_frames)
             ]
         found = torch.nn.functional.normalize(torch.cat(parts).float(), dim=1)
         self.dim = found.shape[1]

@@ -22,8 +22,8 @@ from talkgen.audio.mfcc import syncnet_mfcc
 from talkgen.audio.waveform import to_int16
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.published_codecs import default_jpeg, published_crops, published_input
-from talkgen.metrics.required_weights import NeedsWeights
-from talkgen.metrics.shared_features import SharedFeatures, expert_device
+from talkgen.metrics.required_weights import NeedsWeights, weight_digests
+from talkgen.metrics.shared_features import SharedFeatures, expert_device, named
 from talkgen.metrics.sync_crop import SIZE, crop_track, face_boxes, fill_gaps
 from talkgen.metrics.sync_distance import Ends, SyncScore, shifted_distances, sync_score
 from talkgen.metrics.whole_clip import WholeClip
@@ -96,7 +96,8 @@ def _shared_vectors(path: CodecPath, tracked: bool) -> SharedFeatures:
             network, list(frames.numpy()), sound.numpy(), boxes.numpy() if tracked else None, path
         )
 
-    return SharedFeatures(vectors)
+    name = f"syncnet_v2 {path} {'track' if tracked else 'whole'}"
+    return SharedFeatures(vectors, name=named(name, weight_digests([WEIGHTS])))
 
 
 @lru_cache(maxsize=1)

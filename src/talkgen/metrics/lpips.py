@@ -13,8 +13,8 @@ from talkgen.losses.perceptual import LPIPS as Network
 from talkgen.metrics.clip_metric import ClipMetric
 from talkgen.metrics.footage import Footage, Region
 from talkgen.metrics.frame_pairs import FramePairs
-from talkgen.metrics.required_weights import NeedsWeights
-from talkgen.metrics.shared_features import expert_device
+from talkgen.metrics.required_weights import NeedsWeights, weight_digests
+from talkgen.metrics.shared_features import SharedFeatures, expert_device, named
 
 Net = Literal["alex", "vgg"]
 
@@ -29,12 +29,20 @@ def _network(net: Net) -> Network:
     return Network(net).to(expert_device())
 
 
-@torch.inference_mode()
 def lpips(generated: Tensor, ground_truth: Tensor, net: Net = "alex") -> Tensor:
     """Distance of each pair: uint8 RGB (t, h, w, 3) twice → float64 (t,)."""
+    return _distances(net)(generated, ground_truth)
+
+
+@lru_cache(maxsize=2)
+def _distances(net: Net) -> SharedFeatures:
     network = _network(net)
-    pairs = zip(generated.split(BATCH_FRAMES), ground_truth.split(BATCH_FRAMES), strict=True)
-    return torch.cat([network(_scaled(x), _scaled(y)) for x, y in pairs]).double().cpu()
+
+    def distances(generated: Tensor, ground_truth: Tensor) -> Tensor:
+        pairs = zip(generated.split(BATCH_FRAMES), ground_truth.split(BATCH_FRAMES), strict=True)
+        return torch.cat([network(_scaled(x), _scaled(y)) for x, y in pairs]).double()
+
+    return SharedFeatures(distances, name=named(f"lpips {net}", weight_digests([f"lpips_{net}"])))
 
 
 def _scaled(frames: Tensor) -> Tensor:

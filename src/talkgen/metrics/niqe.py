@@ -19,7 +19,8 @@ from talkgen import weights
 from talkgen.errors import FileError
 from talkgen.metrics.clip_metric import ClipMetric
 from talkgen.metrics.footage import Footage
-from talkgen.metrics.required_weights import NeedsWeights
+from talkgen.metrics.required_weights import NeedsWeights, weight_digests
+from talkgen.metrics.shared_features import SharedFeatures, named
 
 BLOCK = 96
 """Side of the blocks whose statistics are compared."""
@@ -171,8 +172,17 @@ class NIQE(ClipMetric, NeedsWeights):
 
     def frame_values(self, footage: Footage) -> Tensor:
         """NIQE of each frame that is scored, NaN for the others."""
-        pristine = load_pristine(weights.find(WEIGHTS))
         values = torch.full((footage.frames,), torch.nan, dtype=torch.float64)
-        for place in range(0, footage.frames, self.every):
-            values[place] = niqe(footage.generated[place].numpy(), pristine, self.channel)
+        values[:: self.every] = _frames_niqe(self.channel)(footage.generated[:: self.every])
         return values
+
+
+@lru_cache
+def _frames_niqe(channel: Channel) -> SharedFeatures:
+    """uint8 RGB (t, h, w, 3) → float64 (t,)."""
+    pristine = load_pristine(weights.find(WEIGHTS))
+
+    def values(frames: Tensor) -> Tensor:
+        return torch.tensor([niqe(frame, pristine, channel) for frame in frames.numpy()], dtype=torch.float64)
+
+    return SharedFeatures(values, name=named(f"niqe {channel}", weight_digests([WEIGHTS])))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from talkgen.metrics.clip_metric import ClipMetric
 from talkgen.metrics.footage import Footage
-from talkgen.metrics.required_weights import NeedsWeights
-from talkgen.metrics.shared_features import SharedFeatures, expert_device
+from talkgen.metrics.required_weights import NeedsWeights, weight_digests
+from talkgen.metrics.shared_features import SharedFeatures, expert_device, named
 from talkgen.metrics.sync_crop import face_boxes
 from talkgen.models.experts.hopenet import degrees, load_hopenet, network_input
 from talkgen.models.experts.tddfa import TDDFA
@@ -36,7 +36,7 @@ def hopenet_angles() -> SharedFeatures:
         parts = frames.split(BATCH_FRAMES)
         return torch.cat([degrees(network(network_input(part.to(device)))) for part in parts])
 
-    return SharedFeatures(angles)
+    return SharedFeatures(angles, name=named("hopenet angles", weight_digests(WEIGHTS["hopenet"])))
 
 
 @lru_cache(maxsize=1)
@@ -48,7 +48,7 @@ def tddfa_coefficients() -> SharedFeatures:
         found = network(frames.numpy(), face_boxes(landmarks.numpy()))
         return torch.from_numpy(np.concatenate([found.angles, found.expression], 1))
 
-    return SharedFeatures(coefficients)
+    return SharedFeatures(coefficients, name=named("3ddfa", weight_digests(WEIGHTS["3ddfa"])))
 
 
 def distance(generated: Tensor, target: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from talkgen import weights
 from talkgen.download import file_sha256
-from talkgen.errors import MissingWeights
+from talkgen.errors import MissingWeights, TalkgenError
 
 
 class NeedsWeights:
@@ -21,7 +21,7 @@ class NeedsWeights:
     weight_names: Sequence[str] = ()
 
     @property
-    def lacking(self) -> MissingWeights | None:
+    def lacking(self) -> TalkgenError | None:
         """Why there can be no number: the first missing file and the command that gets it; None if none."""
         for name in self.weight_names:
             try:
@@ -33,7 +33,12 @@ class NeedsWeights:
     @property
     def digests(self) -> dict[str, str]:
         """Weight name → sha256 of the file, for the protocol line."""
-        return {name: _digest(weights.find(name)) for name in self.weight_names if weights.available(name)}
+        return weight_digests(self.weight_names)
+
+
+def weight_digests(names: Sequence[str]) -> dict[str, str]:
+    """Weight name → sha256 of the file, of those that are there; each file is read once a process."""
+    return {name: _digest(weights.find(name)) for name in names if weights.available(name)}
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from talkgen.data.files import write_atomically
 from talkgen.metrics.contenders import Clips, Contender, Generated
 from talkgen.metrics.footage import MOUTH_POINTS, Footage
 from talkgen.metrics.identity_source import Gallery, IdentitySource, warps_of
-from talkgen.metrics.landmark_source import LandmarkSource
 from talkgen.metrics.pictures import contact_sheet, side_by_side
 from talkgen.video.writer import VideoWriter
 
@@ -38,7 +37,7 @@ def score(
     contenders: Sequence[Contender],
     metrics: Sequence[Sequence[FootageMetric]],
     clips: Clips,
-    landmarks: LandmarkSource | None,
+    landmarks: Callable[[Tensor], Tensor] | None,
     out: Path,
     identity: IdentitySource | None = None,
     gallery: Gallery | None = None,
@@ -53,7 +52,7 @@ def score(
         contenders: the first must be the ground truth.
         metrics: those of each contender.
         clips: what is scored.
-        landmarks: detector, or None where its weights are missing.
+        landmarks: frames → points, by a detector; None where its weights are missing.
         out: folder for the pictures.
         identity: recogniser, or None where its weights are missing or nothing asks for it.
         gallery: the people that it knows.
@@ -107,7 +106,7 @@ class _Observer:
         number: int,
         start: int,
         stop: int,
-        landmarks: LandmarkSource | None,
+        landmarks: Callable[[Tensor], Tensor] | None,
         identity: IdentitySource | None,
         gallery: Gallery | None,
     ) -> None:

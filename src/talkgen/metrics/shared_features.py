@@ -1,13 +1,16 @@
-"""What a network makes of frames, computed once however many metrics and rows ask for it."""
+"""What is made of frames, computed once however many metrics, rows and runs ask for it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+
+from talkgen import __version__
+from talkgen.metrics.feature_cache import current_cache
 
 
 def content_hash(*tensors: Tensor) -> bytes:
@@ -15,7 +18,7 @@ def content_hash(*tensors: Tensor) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.digest()
 
 
@@ -24,29 +27,52 @@ def expert_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def named(name: str, weights: Mapping[str, str] | None = None) -> str:
+    """A name for :class:`SharedFeatures` that changes with the files that a function reads.
+
+    Args:
+        name: of what is computed, with its settings.
+        weights: weight name → sha256.
+    """
+    return " ".join([name, *(f"{file}={digest}" for file, digest in sorted((weights or {}).items()))])
+
+
 class SharedFeatures:
-    """A function of tensors that remembers its last results by the content of what it was given.
+    """A function of tensors that remembers results by the content of what it was given.
 
     FID and KID ask for the features of the same frames, and every row of a table asks for those of the same
-    ground truth.
+    ground truth. The last results are kept in memory; with a name they are kept on disk too, where a
+    :class:`talkgen.metrics.feature_cache.FeatureCache` is in use.
 
     Args:
         function: takes tensors and gives a tensor.
-        entries: results that are kept.
+        entries: results that are kept in memory.
+        name: says what is computed, by which settings and weights (see :func:`named`); empty: not on disk.
     """
 
-    def __init__(self, function: Callable[..., Tensor], entries: int = 16) -> None:
+    def __init__(self, function: Callable[..., Tensor], entries: int = 16, name: str = "") -> None:
         self.function = function
         self.entries = entries
+        self.name = name
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """The function's result for these tensors; not to be written to."""
         key = content_hash(*tensors)
         if key not in self._kept:
-            with torch.inference_mode():
-                self._kept[key] = self.function(*tensors).cpu()
+            self._kept[key] = self._from_disk(key, tensors)
             while len(self._kept) > self.entries:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+    def _from_disk(self, key: bytes, tensors: tuple[Tensor, ...]) -> Tensor:
+        cache = current_cache() if self.name else None
+        place = hashlib.blake2b(f"{__version__} {self.name} ".encode() + key, digest_size=20).hexdigest()
+        if cache is not None and (found := cache.get(place)) is not None:
+            return torch.from_numpy(found)
+        with torch.inference_mode():
+            made = self.function(*tensors).cpu()
+        if cache is not None:
+            cache.put(place, made.numpy())
+        return made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from talkgen.metrics.frame_pairs import FramePairs
 from talkgen.metrics.optical_flow import farneback, fetch, occluded
+from talkgen.metrics.shared_features import SharedFeatures
 
 
 def warping_error(
@@ -34,6 +37,37 @@ def warping_error(
     return float(np.mean((fetch(second, flow)[seen] - first[seen]) ** 2, dtype=np.float64))
 
 
+def _every_flow(frames: Tensor) -> Tensor:
+    pictures = frames.numpy()
+    flows = [farneback(one, following) for one, following in itertools.pairwise(pictures)]
+    return torch.from_numpy(np.stack(flows))
+
+
+_flows = SharedFeatures(_every_flow, entries=3)
+"""uint8 (t, h, w, 3) → (t − 1, h, w, 2): all rows of a table ask for those of the same ground truth."""
+
+
+def _every_warping_error(generated: Tensor, ground_truth: Tensor) -> Tensor:
+    frames = generated.numpy() / np.float32(255)
+    flows = _flows(ground_truth).numpy()
+    backs = _flows(ground_truth.flip(0)).flip(0).numpy()
+    values = [
+        1000 * warping_error(frames[t], frames[t + 1], flow, back)
+        for t, (flow, back) in enumerate(zip(flows, backs, strict=True))
+    ]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _every_flow_difference(generated: Tensor, ground_truth: Tensor) -> Tensor:
+    middle = (slice(None), middle_slice(generated.shape[1]), middle_slice(generated.shape[2]))
+    differences = _flows(generated)[middle] - _flows(ground_truth)[middle]
+    return differences.norm(dim=-1).flatten(1).mean(1).double()
+
+
+_warping_errors = SharedFeatures(_every_warping_error, name="warping error farneback")
+_flow_differences = SharedFeatures(_every_flow_difference, name="tof farneback")
+
+
 class WarpingError(FramePairs):
     """Warping error of the generated frames along the flow of the true ones, × 1000.
 
@@ -46,12 +80,7 @@ class WarpingError(FramePairs):
 
     def pair_values(self, generated: Tensor, ground_truth: Tensor) -> Tensor:
         """One value a pair."""
-        frames, truth = generated.numpy() / np.float32(255), ground_truth.numpy()
-        values = []
-        for t in range(len(frames) - 1):
-            flow, back = farneback(truth[t], truth[t + 1]), farneback(truth[t + 1], truth[t])
-            values.append(1000 * warping_error(frames[t], frames[t + 1], flow, back))
-        return torch.tensor(values, dtype=torch.float64)
+        return _warping_errors(generated, ground_truth)
 
 
 class TOF(FramePairs):
@@ -68,13 +97,7 @@ class TOF(FramePairs):
 
     def pair_values(self, generated: Tensor, ground_truth: Tensor) -> Tensor:
         """One value a pair; NaN for frames below 48 pixels."""
-        middle = (middle_slice(generated.shape[1]), middle_slice(generated.shape[2]))
-        values = []
-        for t in range(len(generated) - 1):
-            flows = [farneback(v[t].numpy(), v[t + 1].numpy())[middle] for v in (generated, ground_truth)]
-            lengths = np.linalg.norm(flows[0] - flows[1], axis=-1)
-            values.append(float(lengths.mean()) if lengths.size else float("nan"))
-        return torch.tensor(values, dtype=torch.float64)
+        return _flow_differences(generated, ground_truth)
 
 
 def middle_slice(length: int) -> slice:
