@@ -67,3 +67,11 @@ def test_boxes_move_and_grow_by_at_most_what_is_said():
     assert torch.equal(BoxAugmentation(0, 0)(points), points)
     with pytest.raises(ValueError, match="zoom"):
         BoxAugmentation(zoom=1.0)
+
+
+def test_noise_is_another_one_in_every_cell():
+    torch.manual_seed(0)
+    mels = torch.zeros(2, 3, 1, 80, 16)
+    noisy = VoiceAugmentation(gain=0, shift=0, noise=0.5)(mels)
+    assert abs(float(noisy.std()) - 0.5) < 0.02
+    assert not torch.equal(noisy[:, 0], noisy[:, 1])

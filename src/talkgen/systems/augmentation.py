@@ -18,12 +18,14 @@ class VoiceAugmentation(nn.Module):
     Args:
         gain: largest change of the level, in the mel's own units (range −4 to 4).
         shift: largest shift along frequency, in mel bands.
+        noise: standard deviation of noise on every cell, which is not the same in mels that overlap.
     """
 
-    def __init__(self, gain: float = 0.5, shift: int = 4) -> None:
+    def __init__(self, gain: float = 0.5, shift: int = 4, noise: float = 0.0) -> None:
         super().__init__()
         self.gain = gain
         self.shift = shift
+        self.noise = noise
 
     def forward(
         self, mels: Float[Tensor, "b n 1 bands steps"], voice: Int[Tensor, " b"] | None = None
@@ -40,7 +42,8 @@ class VoiceAugmentation(nn.Module):
         if voice is not None:
             gain, shift = gain[voice], shift[voice]
         band = (torch.arange(bands, device=mels.device) + shift).clamp(0, bands - 1)
-        return mels.gather(3, band.view(b, 1, 1, bands, 1).expand_as(mels)) + gain
+        voices = mels.gather(3, band.view(b, 1, 1, bands, 1).expand_as(mels)) + gain
+        return voices + self.noise * torch.randn_like(voices) if self.noise else voices
 
 
 class FeatureAugmentation(nn.Module):

@@ -268,6 +268,14 @@ def test_cells_keep_apart_when_something_is_heard():
 
 
 @torch.no_grad()
+def test_fewer_mel_bands_are_means_of_more() -> None:
+    *_, mel = pictures_and_mel()
+    unet = small(mel_bins=40)
+    pairs = mel.unflatten(2, (40, 2)).mean(3)
+    torch.testing.assert_close(unet.embed_audio(mel), unet.embed_audio(pairs))
+
+
+@torch.no_grad()
 def test_patches_become_channels():
     noisy, masked, reference, mel = pictures_and_mel()
     unet = small(patch=2)

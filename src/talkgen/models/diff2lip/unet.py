@@ -61,7 +61,7 @@ class Diff2LipUNet(nn.Module):
         head_channels: of one head of attention.
         references: reference pictures, joined on channels.
         audio_channels: width of the audio encoder; 32 as published.
-        mel_bins: height of a mel window.
+        mel_bins: height that mel windows are averaged to; 80, all there is, as published.
         audio_cells: (rows, columns) of the audio encoder's map that are kept apart, see ``Style``; (1, 1) as
             published.
         patch: squares of so many pixels become channels on the way in, and pixels again on the way out: a
@@ -113,6 +113,7 @@ class Diff2LipUNet(nn.Module):
             nn.SiLU(),
             nn.Linear(self.embedding_dim, self.embedding_dim),
         )
+        self.mel_bins = mel_bins
         self.audio_encoder = AudioEncoder(audio_channels, mel_bins)
         rows, columns = audio_cells
         self.audio_encoder_to_style = Style(
@@ -174,6 +175,8 @@ class Diff2LipUNet(nn.Module):
 
     def embed_audio(self, mel: Float[Tensor, "b 1 bins 16"]) -> Float[Tensor, "b e"]:
         """e_a of the mel windows of frames."""
+        if mel.shape[2] != self.mel_bins:
+            mel = F.adaptive_avg_pool2d(mel, (self.mel_bins, mel.shape[3]))
         return self.audio_encoder_to_style(self.audio_encoder(mel.to(self.dtype)))
 
     def denoise(
