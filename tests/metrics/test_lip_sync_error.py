@@ -15,8 +15,10 @@ import speaking_pattern
 import torch
 
 from talkgen import weights
+from talkgen.audio.mfcc import syncnet_mfcc
 from talkgen.audio.waveform import load_waveform, to_int16
 from talkgen.metrics import lip_sync_error
+from talkgen.metrics.contenders import GroundTruth
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.lip_sync_error import AVOffset, LSEConfidence, LSEDistance, clip_vectors
 from talkgen.metrics.published_codecs import (
@@ -29,8 +31,10 @@ from talkgen.metrics.published_codecs import (
     write_avi,
     write_xvid,
 )
+from talkgen.metrics.scoring import score
 from talkgen.metrics.sync_crop import crop_track, face_boxes, fill_gaps
 from talkgen.metrics.sync_distance import shifted_distances, sync_score
+from talkgen.metrics.video_clips import VideoClips, VideoFile
 from talkgen.models.experts.syncnet_v2 import SyncNetV2, load_syncnet_v2
 from talkgen.video.reader import read_frames
 
@@ -201,6 +205,65 @@ def test_pieces_make_the_clip_and_columns_share_the_network(
         assert metric.per_clip() == {0: pytest.approx(value), 1: pytest.approx(value)}
     assert len(calls) == 2  # once for all columns and both clips, which are equal; once here
     lip_sync_error._shared_vectors.cache_clear()
+
+
+def test_a_real_clip_from_file_to_column_in_the_published_way(
+    network: SyncNetV2, shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the table prints for a file is what the published stages, put together by hand, give."""
+    monkeypatch.setenv("TALKGEN_WEIGHTS", str(tmp_path))
+    (tmp_path / weights.entry("syncnet_v2").file).touch()
+    monkeypatch.setattr(lip_sync_error, "_network", lambda: network)
+    lip_sync_error._shared_vectors.cache_clear()
+    file = shared / "realclips" / "clips" / "lia2.mp4"
+    count = 22
+    points = torch.zeros(68, 2)
+    points[0], points[1], points[2] = torch.tensor([[70.0, 90.0], [190.0, 90.0], [130.0, 215.0]])
+    points[3:] = points[:3].mean(0)
+
+    def detect(frames: torch.Tensor) -> torch.Tensor:
+        return points.expand(len(frames), 68, 2)
+
+    clips = VideoClips([VideoFile("lia", file, "lia")], [count], piece=12)
+    row = [LSEConfidence(), LSEDistance(), AVOffset()]
+    score([GroundTruth()], [row], clips, detect, tmp_path)
+    lip_sync_error._shared_vectors.cache_clear()
+
+    frames = list(read_frames(file, fps=25))[:count]
+    sound = to_int16(load_waveform(file))[: count * 640]
+    seen, heard = published_input(frames, sound, 16000)
+    box = face_boxes(points[None].numpy())[0]
+    side, x, y = max(box[2] - box[0], box[3] - box[1]) / 2, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    track = crop_track(np.repeat(box[None], len(seen), 0))
+    middle = len(seen) // 2
+    assert (track.half[middle], track.x[middle], track.y[middle]) == pytest.approx((side, x, y))
+    crops = published_crops([track.crop(frame, n) for n, frame in enumerate(seen)], 224)
+    windows = min(len(crops), len(heard) // 640) - 5
+    mfcc = torch.from_numpy(syncnet_mfcc(heard)).float()
+    with torch.inference_mode():
+        # BGR, 0 to 255, as the published code feeds it.
+        stacked = torch.from_numpy(np.stack(crops)[..., ::-1].copy()).permute(3, 0, 1, 2).float()
+        lip = torch.cat([network.embed_lip(stacked[None, :, t : t + 5]) for t in range(windows)])
+        audio = torch.cat(
+            [network.embed_audio(mfcc[4 * t : 4 * t + 20].T[None, None]) for t in range(windows)]
+        )
+    distances = torch.stack(
+        [
+            torch.stack(
+                [
+                    torch.nn.functional.pairwise_distance(
+                        lip[t], audio[t + k] if 0 <= t + k < windows else torch.zeros(1024)
+                    )
+                    for k in range(-15, 16)
+                ]
+            )
+            for t in range(windows)
+        ]
+    )
+    means = distances.mean(0)
+    values = [metric.per_clip()[0] for metric in row]
+    expected = [float(means.median() - means.min()), float(means.min()), abs(15 - int(means.argmin()))]
+    assert values == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_weights_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
