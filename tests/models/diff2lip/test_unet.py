@@ -322,3 +322,12 @@ def test_a_feature_cache_leaves_blocks_out_at_every_other_step():
     assert torch.equal(inpaint(*given, cache=FeatureCache(every=1)), whole)
     with pytest.raises(ValueError, match="at least 1"):
         FeatureCache(every=0)
+
+
+@torch.no_grad()
+def test_a_residual_network_begins_as_a_copy_of_the_reference() -> None:
+    noisy, masked, reference, mel = pictures_and_mel()
+    torch.manual_seed(0)
+    unet = Diff2LipUNet(16, 8, (1, 2), 1, (), 8, audio_channels=8, residual=True)
+    output = unet(noisy, torch.tensor([5, 700]), masked, lower_mask(16), reference, mel)
+    assert torch.equal(output[:, :3], reference) and not output[:, 3:].any()

@@ -66,6 +66,8 @@ class Diff2LipUNet(nn.Module):
             published.
         patch: squares of so many pixels become channels on the way in, and pixels again on the way out: a
             wider network at the same price; 1 as published.
+        residual: what is predicted is added to the (first) reference: a network that predicts pictures then
+            begins as "copy the reference", and has its detail for nothing. Not as published.
         conditioning: how the embedding enters a block, see ``ResidualBlock``.
         learned_range: predict as many channels again for the variance.
         dropout: in residual blocks.
@@ -86,6 +88,7 @@ class Diff2LipUNet(nn.Module):
         mel_bins: int = 80,
         audio_cells: Sequence[int] = (1, 1),
         patch: int = 1,
+        residual: bool = False,
         conditioning: Conditioning = "additive",
         learned_range: bool = True,
         dropout: float = 0.0,
@@ -102,6 +105,7 @@ class Diff2LipUNet(nn.Module):
             )
         self.image_size = image_size
         self.patch = patch
+        self.residual = residual
         self.channels = channels
         self.references = references
         self.learned_range = learned_range
@@ -207,7 +211,11 @@ class Diff2LipUNet(nn.Module):
             x = known
         for block in self.output_blocks[len(self.output_blocks) - outer :]:
             x = self._run(block, torch.cat([x, kept.pop()], dim=1), embedding)
-        return F.pixel_shuffle(self.out(x), self.patch)
+        output = F.pixel_shuffle(self.out(x), self.patch)
+        if not self.residual:
+            return output
+        predicted, *variance = output.split(3, dim=1)
+        return torch.cat([predicted + reference[:, :3], *variance], dim=1)
 
     def forward(
         self,
