@@ -6,8 +6,8 @@ Everything is read off the 68 landmarks of the morphable model with the mean hea
 faces nor cameras count. The truth is exact where a store has ``truth_coefficients`` (the demo corpus), else
 the fitted coefficients; networks see the fitted ones alone.
 
-* ``lips r``: correlation of the gap between the inner lips with the truth, mean over clips; ``wrong``: of what
-  another clip's sound makes. ``amplitude``: deviation over the truth's.
+* ``lips r``: correlation of the gap between the inner lips with the truth, mean over clips; ``wrong``: of
+  what another clip's sound makes. ``amplitude``: deviation over the truth's.
 * ``blinks/s``, ``shut %``: by the eyes' aspect ratio (dips by 0.08; below 0.7 of the open eye). When people
   blink is chance, so that only these agree; ``off``: blinks with the lids switched off.
 * ``jerk``: of all landmarks over the truth's. ``brow``: deviation of the brows' height over the truth's.
