@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -106,3 +107,20 @@ def test_every_row_is_measured_in_a_process_of_its_own(
 def test_a_training_step_is_measured(network: ModuleType) -> None:
     got = network.CHILDREN["training"]({"frames": 2, "unet": TINY, "autocast": True, "checkpointing": True})
     assert got["seconds"] > 0
+
+
+def test_quality_against_cost(tiny_diff2lip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer calls cost less, the table names the published setting, and the picture is drawn."""
+    curve = load("diff2lip")
+    monkeypatch.setattr(curve, "open_landmark_source", lambda: None)
+    names = [curve.OFFICIAL, "DPM-Solver++, 2 steps", "distilled, 2 steps"]
+    rows = curve.measure(tiny_diff2lip, names, clips=1, frames=10)
+    assert list(rows) == ["ground truth", "reference's mouth copied", *names[:2]]  # none is distilled
+    official, fast = rows[names[0]], rows[names[1]]
+    assert (official.calls, fast.calls) == (25, 2)
+    assert official.milliseconds > 2 * fast.milliseconds > 0
+    lines = curve.table(rows)
+    assert f"| **{curve.OFFICIAL} (as published)** | 25 |" in "\n".join(lines) and len(lines) == 6
+    pytest.importorskip("matplotlib")
+    curve.draw({n: replace(r, values={"PSNR": 20.0}) for n, r in rows.items()}, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"

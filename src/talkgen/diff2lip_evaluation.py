@@ -60,7 +60,8 @@ class OpenDiff2Lip:
     def __init__(self, models: dict[str, Diff2Lip], run: RunFolder) -> None:
         self.models = models
         self.run = run
-        self.size = max(model.size for model in models.values())
+        # What is generated is put into crops as they are stored.
+        self.size = max(max(model.size, model.crop.size) for model in models.values())
 
     def contenders(
         self, rows: Sequence[str], scored: Scored, casting: Casting, prefix: str

@@ -15,7 +15,8 @@ from talkgen.metrics.held_out import HeldOutClips
 
 
 class Diff2LipRow:
-    """Diff2Lip on the clips, whose lower halves it never sees.
+    """Diff2Lip on the clips, whose lower halves it never sees; what it makes is put into them at their own
+    size, as in use.
 
     Args:
         name: of the row.
@@ -37,13 +38,17 @@ class Diff2LipRow:
         clip, store = clips.clips[number], clips.store
         heard = clip if self.sound == "own" else self.casting.other_sound(number)
         mel = store.array(heard, "mel")
-        frames = store.frames_at(clip, self.casting.references(number, 1))
-        reference = resize_frames(frames, clips.size)
+        places = self.casting.references(number, 1)
+        reference = resize_frames(store.frames_at(clip, places), clips.size)
         for start, stop in clips.spans(number):
             numbers = range(start, stop)
             target = clips.frames(number, start, stop).numpy()
             sounds = self.model.mel_of_frames(mel, numbers, clip.fps)
             shown = np.broadcast_to(reference, target.shape)
-            made = torch.from_numpy(self.model.pictures(target, shown, sounds, numbers))
+            small = self.model.pictures(target, shown, sounds, numbers)
+            top = clips.size * self.model.top // self.model.size
+            frames = target.copy()
+            frames[:, top:] = resize_frames(small, clips.size)[:, top:]
+            made = torch.from_numpy(frames)
             other = self.casting.sound(number, start, stop) if self.sound == "other" else None
             yield Generated(made, sound=other)
