@@ -220,3 +220,50 @@ def test_the_pages_own_logic(tmp_path: Path) -> None:
     )
     said = subprocess.run(["node", "try.js"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert json.loads(said) == [0, 1, 4, 7, True, False, False]
+
+
+VISITOR = """
+<script>
+const visit = setInterval(() => {
+  const button = document.querySelector('#begin, #next');
+  if (!button) {
+    if (!document.querySelector('#save')) return;
+    clearInterval(visit);
+    const kept = Object.values(localStorage)[0];
+    document.body.append(Object.assign(document.createElement('pre'), {id: 'kept', textContent: kept}));
+    return;
+  }
+  const card = document.querySelector('.card');
+  const said = card && card.textContent.match(/prefer the (\\w+) one, and give (\\d)/);
+  for (const input of document.querySelectorAll('input[type=radio]')) {
+    const wanted = input.name === 'preference' ? (said ? said[1] : 'left') : (said ? said[2] : '4');
+    if (input.value === wanted) input.click();
+  }
+  button.click();
+}, 20);
+</script>
+"""
+
+
+def test_a_visit_in_a_browser(study: Path, tmp_path: Path) -> None:
+    """A visitor who does what checks say, prefers the left one and gives 4 to everything."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    page = study / "page" / "index.html"
+    visited = page.with_name("visited.html")
+    visited.write_text(page.read_text().replace("</body>", VISITOR + "</body>"))
+    own = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    time = ["--virtual-time-budget=20000", "--dump-dom", f"{visited.as_uri()}?p=3"]
+    done = subprocess.run([browser, *own, *time], capture_output=True, text=True, timeout=120)
+    kept = re.search(r'<pre id="kept">(.*?)</pre>', done.stdout, re.S)
+    assert kept is not None, done.stdout[-2000:]
+    file = tmp_path / "answers.json"
+    file.write_text(kept[1])
+    answers = read_answers([file], read_key(study))
+    assert (answers.participants, len(answers.opinions), answers.unfinished) == (1, 9, [])
+    state = json.loads(kept[1])
+    assert (state["sheet"], state["participant"]) == (2, "anonymous") and state["finished"]
+    for method in METHODS:
+        score = mean_opinion(answers, method, "identity")
+        assert score is not None and score.mean == 4
