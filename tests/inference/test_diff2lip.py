@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -257,6 +257,29 @@ def test_batches_run_across_videos(
     alone = generate(model, jobs[2].target, jobs[2].audio, tmp_path / "alone.mp4", progress=False)
     for together, single in zip(read_frames(made[2].file), read_frames(alone.file), strict=True):
         assert np.abs(together.astype(int) - single).mean() < 1
+
+
+def test_memory_does_not_grow_with_the_length(
+    model: Diff2Lip, files: Callable[..., tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """At most five pieces of frames are between the reader and the writer."""
+    monkeypatch.setattr(changed_video, "VideoWriter", Written)
+    monkeypatch.setattr(diff2lip_video, "make_detector", lambda name: Everywhere())
+    model.batch_frames = 2
+    target, speech = files(frames=60, seconds=2.4)
+    read, ahead, original = [0], [0], TargetVideo.read
+
+    def counted(self: TargetVideo, order: np.ndarray) -> Iterator[np.ndarray]:
+        for frame in original(self, order):
+            if len(order) == 60:
+                read[0] += 1
+                ahead[0] = max(ahead[0], read[0] - len(getattr(Written, "frames", [])))
+            yield frame
+
+    monkeypatch.setattr(TargetVideo, "read", counted)
+    Written.frames = []
+    assert generate(model, target, speech, tmp_path / "out.mp4", progress=False).frames == 60
+    assert 2 <= ahead[0] <= 5 * 2 + 1
 
 
 def test_the_part_that_is_put_back(model: Diff2Lip) -> None:

@@ -10,6 +10,7 @@ import torch
 from talkgen.data.windows import resize_frames
 from talkgen.inference.contenders import Casting, Sound
 from talkgen.inference.diff2lip import Diff2Lip
+from talkgen.inference.reference_frames import APART_SECONDS, two_references
 from talkgen.metrics.contenders import Generated
 from talkgen.metrics.held_out import HeldOutClips
 
@@ -21,7 +22,7 @@ class Diff2LipRow:
     Args:
         name: of the row.
         model: the network and how it is used.
-        casting: sounds and references.
+        casting: sounds of other clips.
         sound: the clip's ``"own"`` or that of an ``"other"`` one.
     """
 
@@ -38,14 +39,14 @@ class Diff2LipRow:
         clip, store = clips.clips[number], clips.store
         heard = clip if self.sound == "own" else self.casting.other_sound(number)
         mel = store.array(heard, "mel")
-        places = self.casting.references(number, 1)
-        reference = resize_frames(store.frames_at(clip, places), clips.size)
+        # as in use: no frame is shown its own lips, or those of its neighbours
+        pair, which = two_references(np.arange(clip.frames), APART_SECONDS * clip.fps)
+        references = resize_frames(store.frames_at(clip, pair), clips.size)
         for start, stop in clips.spans(number):
             numbers = range(start, stop)
             target = clips.frames(number, start, stop).numpy()
             sounds = self.model.mel_of_frames(mel, numbers, clip.fps)
-            shown = np.broadcast_to(reference, target.shape)
-            small = self.model.pictures(target, shown, sounds, numbers)
+            small = self.model.pictures(target, references[which[start:stop]], sounds, numbers)
             top = clips.size * self.model.top // self.model.size
             frames = target.copy()
             frames[:, top:] = resize_frames(small, clips.size)[:, top:]

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from talkgen.inference.target_video import TargetVideo
 
+APART_SECONDS = 0.4
+"""How far a frame and its reference should be apart."""
+
 
 @dataclass(frozen=True)
 class ReferenceFrames:
@@ -27,30 +30,38 @@ class ReferenceFrames:
     of_frame: NDArray[np.int64]
 
 
-def choose_references(video: TargetVideo, apart_seconds: float = 0.4) -> ReferenceFrames:
-    """Two frames a shot, at one and two thirds of those with a face; the first serves all but its neighbours.
+def two_references(seen: NDArray[np.int64], near: float) -> tuple[tuple[int, int], NDArray[np.int64]]:
+    """Two frames of a shot, and which of them (0 or 1) each frame of it takes.
 
-    A shot with so few frames that both are near takes the farther one; a single frame is its own reference.
+    They lie at one and two thirds of the frames with a face. The first serves all but its neighbours; where
+    both are near, the farther one is taken. A single frame is its own reference.
+
+    Args:
+        seen: numbers of the frames with a face, at least one.
+        near: frames that a frame and its reference should be apart.
+    """
+    first, second = (int(seen[round(share * (len(seen) - 1))]) for share in (1 / 3, 2 / 3))
+    if first == second and len(seen) > 1:
+        second = int(seen[-1]) if first != seen[-1] else int(seen[0])
+    to_first, to_second = abs(seen - first), abs(seen - second)
+    return (first, second), np.where((to_first >= near) | (to_first >= to_second), 0, 1)
+
+
+def choose_references(video: TargetVideo, apart_seconds: float = APART_SECONDS) -> ReferenceFrames:
+    """``two_references`` of every shot.
 
     Args:
         video: with the face followed through it.
         apart_seconds: how far a frame and its reference should be apart.
     """
     of_frame = np.full(len(video), -1, np.int64)
-    near = apart_seconds * video.fps
     chosen: list[int] = []
     for start, stop in pairwise([0, *video.cuts, len(video)]):
         seen = start + np.flatnonzero(video.has_face[start:stop])
-        if not len(seen):
-            continue
-        first, second = (int(seen[round(share * (len(seen) - 1))]) for share in (1 / 3, 2 / 3))
-        # Of a very short shot both may be one frame, which is then all there is.
-        if first == second and len(seen) > 1:
-            second = int(seen[-1]) if first != seen[-1] else int(seen[0])
-        place = len(chosen)
-        chosen += [first, second]
-        to_first, to_second = abs(seen - first), abs(seen - second)
-        of_frame[seen] = np.where((to_first >= near) | (to_first >= to_second), place, place + 1)
+        if len(seen):
+            pair, which = two_references(seen, apart_seconds * video.fps)
+            of_frame[seen] = len(chosen) + which
+            chosen += pair
     numbers, back = np.unique(chosen, return_inverse=True)
     known = of_frame >= 0
     of_frame[known] = back[of_frame[known]]
