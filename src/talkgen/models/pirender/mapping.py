@@ -30,6 +30,9 @@ class MappingNet(nn.Module):
         for number in range(layers):
             block = nn.Sequential(nn.LeakyReLU(0.1), nn.Conv1d(descriptor, descriptor, 3, dilation=3))
             setattr(self, f"encoder{number}", block)
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d):  # so that motion is not lost on its way through
+                nn.init.kaiming_normal_(module.weight, nonlinearity="leaky_relu")
 
     def forward(self, coefficients: Tensor) -> Tensor:
         """``(b, coefficients, frames + 26)`` → descriptors ``(b, frames, descriptor)``."""

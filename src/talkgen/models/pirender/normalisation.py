@@ -22,9 +22,15 @@ class AdaIN(nn.Module):
 
     def __init__(self, channels: int, descriptor: int) -> None:
         super().__init__()
-        self.mlp_shared = nn.Sequential(nn.Linear(descriptor, HIDDEN), nn.ReLU())
+        first = nn.Linear(descriptor, HIDDEN)
+        self.mlp_shared = nn.Sequential(first, nn.ReLU())
         self.mlp_gamma = nn.Linear(HIDDEN, channels)
         self.mlp_beta = nn.Linear(HIDDEN, channels)
+        # As PyTorch begins by itself, the descriptor would move scales and shifts by a few hundredths.
+        nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
+        for layer in (self.mlp_gamma, self.mlp_beta):
+            nn.init.normal_(layer.weight, 0, 0.5 * HIDDEN**-0.5)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
         """``(b, channels, h, w)`` and ``(b, descriptor)`` → ``(b, channels, h, w)``."""

@@ -57,6 +57,7 @@ class PIRenderer(nn.Module):
             smaller picture.
         relative: the mapping net is also told how the motion differs from that of the source picture, which
             the published network must see in the picture.
+        coarse_flow: see ``WarpingNet``.
         coefficients: of a frame, see ``motion_window.renderer_motion``.
     """
 
@@ -80,6 +81,7 @@ class PIRenderer(nn.Module):
         composite: bool = False,
         patch: int = 1,
         relative: bool = False,
+        coarse_flow: int = 0,
         coefficients: int = 73,
     ) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class PIRenderer(nn.Module):
         self.relative = relative
         self.mapping_net = MappingNet(2 * coefficients if relative else coefficients, descriptor)
         self.warpping_net = WarpingNet(
-            warp_channels, warp_most_channels, warp_down, warp_up, descriptor, patch
+            warp_channels, warp_most_channels, warp_down, warp_up, descriptor, patch, coarse_flow
         )
         self.editing_net = EditingNet(
             edit_channels, edit_most_channels, edit_layers, edit_blocks, descriptor, fix_res_block, composite,

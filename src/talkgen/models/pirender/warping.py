@@ -102,6 +102,8 @@ class WarpingNet(nn.Module):
         up: layers back.
         descriptor: dimensions of z.
         patch: new trainings only, see ``PIRenderer``; sizes are of a picture so many times smaller.
+        coarse: new trainings only: rows and columns of a flow that depends on the motion alone, A z, to which
+            the hourglass adds what depends on the picture; 0: there is none. For aligned crops.
     """
 
     def __init__(
@@ -112,9 +114,14 @@ class WarpingNet(nn.Module):
         up: int = 3,
         descriptor: int = 256,
         patch: int = 1,
+        coarse: int = 0,
     ) -> None:
         super().__init__()
         self.patch = patch
+        self.coarse = nn.Linear(descriptor, 2 * coarse**2) if coarse else None
+        if self.coarse is not None:
+            nn.init.zeros_(self.coarse.weight)
+            nn.init.zeros_(self.coarse.bias)
         widths = [min(channels * 2**number, most_channels) for number in range(down + 1)]
         self.hourglass = _Hourglass(widths, up, descriptor, 3 * patch**2)
         out = 2 * widths[down - up]
@@ -123,7 +130,12 @@ class WarpingNet(nn.Module):
     def forward(self, source: Tensor, descriptor: Tensor) -> Tensor:
         """``(b, 3, h, w)`` and ``(b, descriptor)`` → flow ``(b, 2, h', w')``: x and y, in cells of itself."""
         pictures = F.pixel_unshuffle(source, self.patch)
-        return cast(Tensor, self.flow_out(self.hourglass(pictures, descriptor)))
+        flow = cast(Tensor, self.flow_out(self.hourglass(pictures, descriptor)))
+        if self.coarse is None:
+            return flow
+        moved = self.coarse(descriptor).unflatten(1, (2, -1))
+        moved = moved.unflatten(2, (round(moved.shape[2] ** 0.5), -1))
+        return flow + F.interpolate(moved, flow.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def sampling_grid(flow: Tensor) -> Tensor:
