@@ -45,6 +45,10 @@ def run(cfg: DictConfig) -> int:
     if cfg.sync_expert is None:
         newest = newest_stage(cfg.paths.runs, "evaluation_sync_expert")
         cfg.sync_expert = None if newest is None else str(newest)
+    if cfg.jobs is not None:
+        from talkgen.video_evaluation import write_protocol_jobs
+
+        return write_protocol_jobs(cfg)
     if cfg.videos is not None:
         from talkgen.video_evaluation import score_videos
 

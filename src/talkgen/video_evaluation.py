@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from talkgen.comparison import compare, listens
+from talkgen.configuration import build
 from talkgen.errors import TalkgenError
 
 if TYPE_CHECKING:
     from talkgen.faces.crop import CropSettings
     from talkgen.metrics.contenders import Contender
+    from talkgen.metrics.corpus_pairs import CorpusPairs
     from talkgen.metrics.landmark_source import LandmarkSource
     from talkgen.metrics.table import Table
     from talkgen.metrics.video_clips import VideoClips
@@ -55,9 +57,9 @@ def score_videos(cfg: DictConfig, out: Path) -> Table:
     """
     from talkgen.metrics.contenders import FirstFrame, GroundTruth, OtherSound, Reencoded, VideoRow
 
-    folders = _folders(cfg)
     if cfg.truth is None:
         raise TalkgenError("videos are scored against true ones; name their folder with truth=FOLDER")
+    folders = _folders(cfg)
     pairs = _limited(_paired(cfg, folders), cfg.clips)
     scored = ScoredVideos(_open_clips(cfg, pairs), Path(cfg.truth), cfg.crop)
     clips = scored.clips
@@ -67,6 +69,8 @@ def score_videos(cfg: DictConfig, out: Path) -> Table:
     contenders += [VideoRow(name, files, pairs.own_sound) for name, files in pairs.rows.items()]
     out.mkdir(parents=True, exist_ok=True)
     title = f"{' and '.join(pairs.rows)} on {len(clips)} videos"
+    if cfg.get("protocol"):
+        title = f"{cfg.protocol.title}: {title}"
     return compare(
         cfg,
         title,
@@ -88,11 +92,39 @@ def _folders(cfg: DictConfig) -> dict[str, Path]:
 
 
 def _paired(cfg: DictConfig, folders: Mapping[str, Path]) -> PairedVideos:
+    from talkgen.metrics.corpus_pairs import with_rows
     from talkgen.metrics.video_pairs import pair_by_list, pair_by_name
 
+    if cfg.get("protocol"):
+        return with_rows(protocol_pairs(cfg), folders)
     if cfg.filelist is None:
         return pair_by_name(Path(cfg.truth), folders)
     return pair_by_list(Path(cfg.filelist), Path(cfg.truth), folders)
+
+
+def protocol_pairs(cfg: DictConfig) -> CorpusPairs:
+    """Which clips drive which, by the protocol of the config on the corpus at ``truth``."""
+    from talkgen.metrics.corpus_pairs import CorpusPairs
+
+    node = cfg.protocol
+    filelist = None if cfg.filelist is None else Path(cfg.filelist)
+    clips = build(node.find_clips)(Path(cfg.truth))
+    return CorpusPairs.of(clips, Path(cfg.truth), node.split, node.sound, node.source, filelist)
+
+
+def write_protocol_jobs(cfg: DictConfig) -> int:
+    """``jobs=FILE.csv``: what a method has to generate, as a table for ``talkgen generate batch=FILE.csv``.
+
+    Raises:
+        TalkgenError: no protocol or no corpus is named.
+    """
+    from talkgen.metrics.corpus_pairs import write_jobs
+
+    if not cfg.get("protocol") or cfg.truth is None:
+        raise TalkgenError("jobs=FILE.csv needs protocol=NAME and truth=FOLDER of the corpus")
+    jobs = write_jobs(Path(cfg.jobs), protocol_pairs(cfg).limited(cfg.clips), cfg.fps)
+    print(f"{jobs} videos to make: talkgen generate batch={cfg.jobs}; then videos={Path(cfg.jobs).parent}")
+    return 0
 
 
 def _limited(pairs: PairedVideos, limit: int | None) -> PairedVideos:
@@ -119,7 +151,8 @@ def _open_clips(cfg: DictConfig, pairs: PairedVideos) -> VideoClips:
     limits = []
     for number, file in enumerate(pairs.files):
         made = [row[number] for row in pairs.rows.values()]
-        lengths = [FrameStream(one, cfg.fps).count for one in (file.video, *made) if one is not None]
+        lengths = [file.frames(cfg.fps).count]
+        lengths += [FrameStream(one, cfg.fps).count for one in made if one is not None]
         limits.append(min(lengths + ([cfg.frames] if cfg.frames else [])))
     crop = _crop(cfg)
     detect = _detector(cfg) if crop else None
@@ -197,7 +230,7 @@ def _notes(cfg: DictConfig, pairs: PairedVideos, clips: VideoClips) -> list[str]
         if missing:
             notes.append(f"{name} lacks {len(missing)} of {len(row)} videos, among them {missing[0]}.")
         true = [
-            FrameStream(file.video, cfg.fps).count
+            file.frames(cfg.fps).count
             for file, there in zip(pairs.files, row, strict=True)
             if there is not None
         ]

@@ -38,12 +38,21 @@ class VideoFile:
         video: file with the true frames.
         identity: who is seen.
         audio: file whose sound drove the generated frames; None: that of ``video``.
+        start_seconds, end_seconds: the stretch of ``video`` that is meant; None: to the end.
+        audio_start_seconds: where the sound begins in ``audio``.
     """
 
     id: str
     video: Path
     identity: str
     audio: Path | None = None
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    audio_start_seconds: float = 0.0
+
+    def frames(self, fps: float) -> FrameStream:
+        """The true frames."""
+        return FrameStream(self.video, fps, self.start_seconds, self.end_seconds)
 
 
 class FrameStream:
@@ -52,11 +61,16 @@ class FrameStream:
     Args:
         file: any video.
         fps: frames a second that are taken, by what a player shows.
+        start_seconds, end_seconds: stretch of the file; None: to the end.
     """
 
-    def __init__(self, file: Path, fps: float) -> None:
+    def __init__(
+        self, file: Path, fps: float, start_seconds: float = 0.0, end_seconds: float | None = None
+    ) -> None:
         self.file = file
         self.fps = fps
+        self.start_seconds = start_seconds
+        self.end_seconds = end_seconds
         self._frames: Iterator[NDArray[np.uint8]] = iter(())
         self._next = -1
         self._last: NDArray[np.uint8] | None = None
@@ -64,7 +78,10 @@ class FrameStream:
     @cached_property
     def count(self) -> int:
         """Frames that the container states."""
-        return max(1, round(_info(self.file).seconds * self.fps))
+        end = _info(self.file).seconds
+        if self.end_seconds is not None:
+            end = min(end, self.end_seconds)
+        return max(1, round((end - self.start_seconds) * self.fps))
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """uint8 RGB (stop − start, h, w, 3).
@@ -73,7 +90,7 @@ class FrameStream:
             FileError: the stream ends too early.
         """
         if self._next != start:
-            self._frames, self._next = read_frames(self.file, fps=self.fps), 0
+            self._frames, self._next = read_frames(self.file, self.fps, self.start_seconds), 0
             for frame in islice(self._frames, start):
                 self._last, self._next = frame, self._next + 1
         frames = list(islice(self._frames, stop - start))
@@ -157,7 +174,7 @@ class VideoClips:
         return self._read(number, start, stop)
 
     def _open(self, number: int) -> FrameStream:
-        return FrameStream(self.files[number].video, self.fps)
+        return self.files[number].frames(self.fps)
 
     def _read_piece(self, number: int, start: int, stop: int) -> Tensor:
         return self.fitted(number, start, self._stream(number).read(start, stop))
@@ -174,7 +191,7 @@ class VideoClips:
 
     def _find_matrices(self, number: int) -> NDArray[np.float32]:
         assert self.detect is not None and self.crop is not None
-        stream = FrameStream(self.files[number].video, self.fps)
+        stream = self.files[number].frames(self.fps)
         found = [self.detect(torch.from_numpy(stream.read(*span))) for span in self.spans(number)]
         points = torch.cat(found).numpy()
         try:
@@ -216,10 +233,11 @@ class VideoClips:
 
     def _load_sound(self, number: int) -> NDArray[np.float32] | None:
         file = self.files[number]
-        source = file.audio or file.video
-        if file.audio is None and not _info(file.video).has_audio:
+        if file.audio is not None:
+            return load_waveform(file.audio, start_seconds=file.audio_start_seconds)
+        if not _info(file.video).has_audio:
             return None
-        return load_waveform(source)
+        return load_waveform(file.video, start_seconds=file.start_seconds)
 
 
 def _sized(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -41,13 +41,13 @@ def pair_by_name(truth: Path, folders: Mapping[str, Path]) -> PairedVideos:
     last = Counter(PurePosixPath(name).stem for name in names)
     rows: dict[str, list[Path | None]] = {}
     for row, folder in folders.items():
-        there = _by_stem(folder)
+        there = by_stem(folder)
         rows[row] = [
-            _first(there, _aliases(_stem(name), last[PurePosixPath(name).stem] == 1)) for name in names
+            first_of(there, aliases(_stem(name), last[PurePosixPath(name).stem] == 1)) for name in names
         ]
-        _need_some(row, folder, rows[row], [_stem(name) for name in names])
+        need_some(row, folder, rows[row], [_stem(name) for name in names])
     files = [VideoFile(_stem(name), truth / name, PurePosixPath(_stem(name)).parts[0]) for name in names]
-    return _with_some_row(PairedVideos(files, rows, [True] * len(files)))
+    return with_some_row(PairedVideos(files, rows, [True] * len(files)))
 
 
 def pair_by_list(filelist: Path, truth: Path, folders: Mapping[str, Path]) -> PairedVideos:
@@ -83,10 +83,10 @@ def pair_by_list(filelist: Path, truth: Path, folders: Mapping[str, Path]) -> Pa
         raise FileError(filelist, "is empty")
     rows: dict[str, list[Path | None]] = {}
     for row, folder in folders.items():
-        there = _by_stem(folder)
+        there = by_stem(folder)
         rows[row] = [there.get(file.id) for file in files]
-        _need_some(row, folder, rows[row], [file.id for file in files])
-    return _with_some_row(PairedVideos(files, rows, own_sound))
+        need_some(row, folder, rows[row], [file.id for file in files])
+    return with_some_row(PairedVideos(files, rows, own_sound))
 
 
 def _folder(folder: Path) -> Path:
@@ -99,21 +99,24 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def by_stem(folder: Path) -> dict[str, Path]:
     """Relative name without its end → file."""
     return {_stem(name): folder / name for name in find_videos(_folder(folder))}
 
 
-def _aliases(stem: str, unique: bool) -> list[str]:
+def aliases(stem: str, unique: bool) -> list[str]:
+    """Names under which the pair of a clip may lie."""
     flat = [stem, stem.replace("/", "_"), stem.replace("/", ".")]
     return [*flat, PurePosixPath(stem).name] if unique else flat
 
 
-def _first(there: Mapping[str, Path], names: Sequence[str]) -> Path | None:
+def first_of(there: Mapping[str, Path], names: Sequence[str]) -> Path | None:
+    """The file of the first name that is there."""
     return next((there[name] for name in names if name in there), None)
 
 
-def _need_some(row: str, folder: Path, found: Sequence[Path | None], wanted: Sequence[str]) -> None:
+def need_some(row: str, folder: Path, found: Sequence[Path | None], wanted: Sequence[str]) -> None:
+    """Refuse a folder without any of the videos that are wanted."""
     if not any(found):
         raise TalkgenError(
             f"{row}: no video in {folder} is called as one of the ground truth; wanted are {wanted[0]}.mp4"
@@ -121,7 +124,7 @@ def _need_some(row: str, folder: Path, found: Sequence[Path | None], wanted: Seq
         )
 
 
-def _with_some_row(pairs: PairedVideos) -> PairedVideos:
+def with_some_row(pairs: PairedVideos) -> PairedVideos:
     """Without the clips that no folder has."""
     kept = [n for n in range(len(pairs.files)) if any(row[n] for row in pairs.rows.values())]
     return PairedVideos(
