@@ -33,6 +33,7 @@ from talkgen.configuration import (
     build,
     check_keys,
     choices,
+    config_folder,
     differences,
     hydra_command,
     options,
@@ -158,6 +159,7 @@ def run_stage(cfg: DictConfig, experiment: str) -> int:
     begun = _begun(run_folder)
     perceptual = settle_perceptual(cfg, None if cfg.resume_with_changes else begun)
     settle_precision(cfg, begun)
+    settle_speech(cfg, begun)
     resolved = _resolve(cfg)
     first_process = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first_process:
@@ -303,6 +305,27 @@ def settle_precision(cfg: DictConfig, begun: DictConfig | None) -> None:
     if cfg.precision == "auto":
         native = native_bfloat16(str(cfg.trainer.accelerator)) if begun is None else None
         cfg.precision = begun.precision if begun is not None else "bf16-mixed" if native else "32-true"
+
+
+def settle_speech(cfg: DictConfig, begun: DictConfig | None) -> None:
+    """Write into the config what ``speech=auto`` is: Whisper where its weights are present, else the mel.
+
+    Args:
+        cfg: composed config; ``speech`` is changed in place.
+        begun: the config that the run began with; None: it begins now.
+    """
+    if cfg.speech is None or cfg.speech.kind != "auto":
+        return
+    if begun is not None:
+        kind = str(begun.speech.kind)
+    else:
+        kind = "whisper" if weights.available("whisper_tiny_en") else "mel"
+        if kind == "mel":
+            cure = "`talkgen weights get whisper_tiny_en`"
+            print(
+                f"no weights of Whisper: frames hear a mel, which says less of the lips ({cure})", flush=True
+            )
+    cfg.speech = OmegaConf.load(config_folder() / f"speech/{kind}.yaml")
 
 
 def native_bfloat16(accelerator: str) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from talkgen import training
 from talkgen.audio.frame_features import FrameFeatures
 from talkgen.cli import main
 from talkgen.data.disentangled import Disentangled, load_statistics
@@ -167,6 +169,8 @@ def test_motion_can_be_diffused_as_latents(folder: Path, tiny_store: Path) -> No
 
 
 def test_without_regions_there_is_no_sync(folder: Path) -> None:
+    with pytest.raises(TalkgenError, match="train both with the same speech="):
+        motion_system(folder, weights=MotionWeights(), expert=MotionSyncNet(384, 6, width=8, dim=8))
     with pytest.raises(TalkgenError, match=r"weights\.sync needs an expert"):
         motion_system(folder, weights=MotionWeights())
 
@@ -220,3 +224,15 @@ def test_augmentation_keeps_what_is_heard_in_place() -> None:
     torch.testing.assert_close(change, change[:, :1, :1].expand_as(change), atol=1e-5, rtol=0)
     noise = FeatureAugmentation("whisper", noise=0.2)(heard) - heard
     assert float(noise.std()) == pytest.approx(0.2 * float(heard.std()), rel=0.1)
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_a_run_hears_with_whisper_where_it_can(present: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.weights, "available", lambda name: present)
+    began = OmegaConf.create({"speech": {"kind": "auto", "network": None, "dim": 640}})
+    training.settle_speech(began, None)
+    assert (began.speech.kind, began.speech.dim) == (("whisper", 384) if present else ("mel", 640))
+    monkeypatch.setattr(training.weights, "available", lambda name: not present)
+    later = OmegaConf.create({"speech": {"kind": "auto", "network": None, "dim": 640}})
+    training.settle_speech(later, began)
+    assert later.speech == began.speech  # whatever has been fetched since

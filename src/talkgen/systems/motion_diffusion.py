@@ -101,6 +101,11 @@ class MotionDiffusionSystem(LightningModule):
             raise TalkgenError(f"the denoiser takes {denoiser.sizes} numbers of the regions, not {sizes}")
         if weights.sync and expert is None:
             raise TalkgenError("weights.sync needs an expert: sync_expert=RUN, or weights.sync=0")
+        if expert is not None and expert.audio_dim != denoiser.audio_dim:
+            raise TalkgenError(
+                f"the sync expert hears {expert.audio_dim} numbers a frame, the denoiser "
+                f"{denoiser.audio_dim}; train both with the same speech="
+            )
         if len(space.sizes) == 1 and weights.sync:
             raise TalkgenError("without regions there are no lips to judge: weights.sync=0")
         space.set_from(statistics)

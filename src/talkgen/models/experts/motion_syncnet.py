@@ -36,6 +36,7 @@ class MotionSyncNet(nn.Module):
         final_relu: bool = False,
     ) -> None:
         super().__init__()
+        self.audio_dim = audio_dim
         self.final_relu = final_relu
         self.audio_norm = nn.LayerNorm(audio_dim)
         self.audio = _Encoder(audio_dim, width, dim, dropout)
