@@ -12,7 +12,8 @@ from talkgen.audio.waveform import save_waveform
 from talkgen.cli import main
 from talkgen.faces.alignment import ARCFACE_TEMPLATE
 from talkgen.faces.detection import Face
-from talkgen.generation import choose_method
+from talkgen.generation import METHODS, choose_method, method_of
+from talkgen.generation_method import GenerationMethod
 from talkgen.inference import request, swaptalk
 from talkgen.video.reader import probe
 from talkgen.video.writer import VideoWriter
@@ -147,6 +148,22 @@ def test_files_that_are_not_what_they_should_be(
         assert main(command(inputs, tiny_method, **{key: str(inputs / "text.txt")})) == 1
         assert "text.txt" in capsys.readouterr().err
     assert not (inputs / "made" / "out.mp4").exists()
+
+
+def test_the_method_of_a_folder(tiny_method: Path, tmp_path: Path) -> None:
+    def named(folder: Path) -> bool:
+        return (folder / "other").exists()
+
+    known = {
+        "swaptalk": METHODS["swaptalk"],
+        "other": GenerationMethod(named, METHODS["swaptalk"].open, "other"),
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "other").touch()
+    assert method_of(known, tmp_path, "mine") == "other"
+    assert method_of(known, tmp_path, str(tiny_method)) == "swaptalk"
+    assert method_of(known, tiny_method.parent, None) == "swaptalk"
+    assert method_of(known, tmp_path, None) == "swaptalk"  # whose training the message then names
 
 
 def test_choosing_a_method(tiny_method: Path, tmp_path: Path) -> None:

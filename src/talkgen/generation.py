@@ -6,7 +6,7 @@ Heavy libraries are imported where work begins, so that ``--help`` and refusals 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -213,7 +213,7 @@ def run(cfg: DictConfig) -> int:
     """
     check_keys(cfg, "generate")
     known = methods()
-    if cfg.method not in known:
+    if cfg.method is not None and cfg.method not in known:
         raise TalkgenError(f"method={cfg.method}: there is {', '.join(known)}")
     for key, values in (
         ("order", ("swap_sync", "sync_swap")),
@@ -226,8 +226,11 @@ def run(cfg: DictConfig) -> int:
         if not isinstance(cfg[key], int) or cfg[key] < 1:
             raise TalkgenError(f"{key}={cfg[key]}: give a number of frames, at least 1")
     requests = requested(cfg)
-    folder = choose_method(Path(cfg.paths.runs), cfg.run, known[cfg.method])
-    generate = known[cfg.method].open(cfg, folder)
+    runs = Path(cfg.paths.runs)
+    method = known[cfg.method or method_of(known, runs, cfg.run)]
+    folder = choose_method(runs, cfg.run, method)
+    print(f"with {folder}")
+    generate = method.open(cfg, folder)
 
     def make(request: Request) -> Written:
         from talkgen.inference.preview import write_preview
@@ -309,6 +312,13 @@ def summary(written: Sequence[Written], seconds: float) -> str:
     lasting = sum(one.seconds for one in written)
     factor = f", {seconds / lasting:.1f} × real time" if lasting else ""
     return f"{frames} frames, {missed} without a face; {lasting:.1f} s of video in {seconds:.1f} s{factor}"
+
+
+def method_of(known: Mapping[str, GenerationMethod], runs: Path, name: str | None) -> str:
+    """The method of a folder, or the one that was trained last; SwapTalk where there is none."""
+    newest = [place for run in find_runs(runs) for place in (run.path, run.path.parent)]
+    places = newest if name is None else [runs / name, Path(name)]
+    return next((key for place in places for key in known if known[key].is_trained(place)), "swaptalk")
 
 
 def choose_method(runs: Path, name: str | None, method: GenerationMethod = METHODS["swaptalk"]) -> Path:
