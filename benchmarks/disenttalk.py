@@ -1,7 +1,7 @@
 """Frames a second of DisentTalk: the published renderer against ours, motion and rendering, the mesh.
 
     python benchmarks/disenttalk.py                  # some minutes on a CPU
-    python benchmarks/disenttalk.py --quick          # without the published size in batches, and DDPM-400
+    python benchmarks/disenttalk.py --quick          # without batches of the published size
     python benchmarks/disenttalk.py --device cuda
     python benchmarks/disenttalk.py --write          # also keeps the tables in docs/performance/disenttalk.md
 
@@ -145,7 +145,7 @@ def rendering_table(device: str, quick: bool) -> tuple[list[str], float, float]:
     return lines, base, min(times["without what is thrown away"], times["the same in bfloat16"])
 
 
-def motion_seconds(device: str, quick: bool) -> dict[str, float]:
+def motion_seconds(device: str) -> dict[str, float]:
     """Seconds a frame of ways to generate motion, at demo size."""
     size: Any = OmegaConf.load(config_folder() / "size/demo.yaml").disenttalk_motion
     denoiser = MotionDenoiser(
@@ -156,8 +156,6 @@ def motion_seconds(device: str, quick: bool) -> dict[str, float]:
     heard = torch.randn(1, FRAMES, AUDIO_DIM, device=device)
     found = {}
     for name, (sampler, scale) in WAYS.items():
-        if quick and "400" in name:
-            continue
         with torch.no_grad():
             found[name] = seconds(
                 lambda s=sampler, g=scale: sample_window(denoiser, diffusion, s, heard, Guidance(g)),  # type: ignore[misc]
@@ -223,7 +221,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     table, published, best = rendering_table(given.device, given.quick)
-    motion = motion_seconds(given.device, given.quick)
+    motion = motion_seconds(given.device)
     where = platform.machine() + " CPU, one thread" if given.device == "cpu" else torch.cuda.get_device_name()
     text = [
         "# DisentTalk in use", "",
