@@ -110,7 +110,8 @@ class Latency:
 
     Attributes:
         heard_seconds: sound that had come before the first frame.
-        worked_seconds: time from the first sound to the first frame, had all sound been there at once.
+        worked_seconds: time from the first sound to the first frame, had all sound been there at once, with
+            networks that are open.
         frames_per_second: of all frames, over the time that they took.
     """
 
@@ -310,6 +311,7 @@ def generate(
     performance = Performance(eye=eye, seed=seed, **follow)
     clock = _Clock()
     if streaming:
+        _warm_up(model, who)
         chunks = clock.heard(_chunks(waveform, round(chunk_seconds * SAMPLE_RATE)))
         frames = clock.shown(stream_frames(model, who, chunks, performance))
     else:
@@ -329,6 +331,13 @@ def generate(
             written += 1
             bar.update()
     return Written(Path(out), written, 0, fps), clock.latency if streaming else None
+
+
+def _warm_up(model: DisentTalk, source: Source) -> None:
+    """Open what is opened at first use, before a stream begins: half a second of silence."""
+    silence = [np.zeros(SAMPLE_RATE // 2, np.float32)]
+    for _ in islice(stream_frames(model, source, silence, Performance(eye="off")), 2):
+        pass
 
 
 class _Paste:
