@@ -209,3 +209,28 @@ def test_faceless_pictures_are_refused(model, files):
     with pytest.raises(FileError, match="lasts less than one frame"):
         save_waveform(files / "short.wav", np.zeros(100, np.float32))
         generate(model, files / "source.png", files / "short.wav", files / "out.mp4")
+
+
+def test_the_command(model, files, monkeypatch, capsys):
+    """Pose from a target that moves, none from a picture; a stream tells how soon it began."""
+    from talkgen.cli import main
+    from talkgen.inference import disenttalk
+
+    checkpoint = files / "runs" / "d" / "disenttalk_motion" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    monkeypatch.setattr(disenttalk, "load_disenttalk", lambda *arguments: model)
+    arguments = [
+        "generate", "method=disenttalk", f"paths.runs={files / 'runs'}", "run=d", "device=cpu",
+        f"audio={files / 'speech.wav'}", f"out={files / 'out.mp4'}",
+    ]  # fmt: skip
+    assert main([*arguments, f"face={files / 'source.png'}"]) == 0
+    assert model.motion.asked["pose"] is None
+    moving = [f"source={files / 'source.png'}", f"target={files / 'pose.mp4'}", "disenttalk.seed=3"]
+    assert main([*arguments, *moving]) == 0
+    assert model.motion.asked["pose"].shape == (12, 257) and model.motion.asked["seed"] == 3
+    assert main([*arguments, f"face={files / 'source.png'}", "streaming=true"]) == 0
+    said = capsys.readouterr().out
+    assert "first frame after 0.20 s of sound" in said and said.count("50 frames, 0 without a face") == 3
+    assert main([*arguments, f"face={files / 'source.png'}", "disenttalk.eye=shut"]) == 1
+    assert "disenttalk.eye=shut: give sampled, copied, off" in capsys.readouterr().err
