@@ -79,7 +79,8 @@ def disentangle_store(
     Raises:
         TalkgenError: the store or the model cannot be used.
     """
-    from talkgen.data.disentangled import Description, Disentangled
+    from talkgen.data.coefficient_cache import fit_store
+    from talkgen.data.disentangled import FILE, Description, Disentangled
     from talkgen.data.store import Store
     from talkgen.face3d.coefficients import EXPRESSION
     from talkgen.face3d.fitting import load_clip_fitter
@@ -93,10 +94,8 @@ def disentangle_store(
     out.mkdir(parents=True, exist_ok=True)
     store = Store.open(root)
     fitter = load_clip_fitter(model)
-    description = Description(fitter.model, fitter.sha256, array, rule, ())
-    Disentangled.write(out, description)
-    coefficients = Disentangled(out).coefficients(store, progress)
-    (out / "disentangled.json").unlink()  # until all is there
+    (out / FILE).unlink(missing_ok=True)  # until all is there
+    coefficients = fit_store(out / "coefficients", store, fitter, array, progress)
     morphable = open_morphable_model(fitter.model).resized()
     train = [clip for clip in store.clips if clip.split == "train" and clip.swap_of is None]
     if not train:

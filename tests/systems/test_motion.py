@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,23 @@ def test_what_was_not_made_is_named(tmp_path: Path, tiny_store: Path) -> None:
         Disentangled(tmp_path)
     assert main(["disentangle", f"root={tiny_store}"]) == 1
     assert main(["disentangle", f"root={tiny_store}", f"out={tmp_path}", "make.rule=magic"]) == 1
+
+
+def test_the_first_stage_is_made_once_and_with_one_rule(
+    tiny_store: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = [
+        "train", "experiment=disenttalk_disentangle", "size=tiny", f"data.root={tiny_store}", "name=made",
+        f"paths.runs={tmp_path}",
+    ]  # fmt: skip
+    shutil.copytree(folder / "coefficients", tmp_path / "made" / "coefficients")
+    assert main(arguments) == 0
+    assert Disentangled(tmp_path / "made").statistics.sizes == SIZES
+    assert "is made" not in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "made is made" in capsys.readouterr().out
+    assert main([*arguments, "make.rule=index"]) == 1
+    assert "make.rule: closed_form → index" in capsys.readouterr().err
 
 
 def test_batches_are_motion_and_sound(folder: Path, tiny_store: Path) -> None:
