@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from talkgen.cli import COMMANDS
 from talkgen.configuration import config_folder
@@ -53,3 +55,46 @@ def test_commands_and_experiments_exist(page: Path) -> None:
         for name in names.split("|"):
             plugin = name == "tinylips" or page.name == "architecture.md"
             assert plugin or (config_folder() / group / f"{name}.yaml").is_file(), f"{group}={name}"
+
+
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted(DOCS.glob("*.md"))]
+ENTRIES = {"train.py": "train", "evaluate.py": "evaluate"}
+
+
+def commands(page: Path) -> list[tuple[str, list[str]]]:
+    """Name and overrides of every command line of a page that Hydra reads."""
+    fenced = "\n".join(re.findall(r"^```(?:bash)?\n(.*?)^```", page.read_text(), re.S | re.M))
+    lines = fenced.replace("\\\n", " ").splitlines()
+    found = []
+    for line in lines:
+        words = shlex.split(line.split("  #")[0], comments=True) if line.count("'") % 2 == 0 else []
+        start = re.match(
+            r"(talkgen (?:train|prepare|generate|evaluate)|(?:torchrun .* |srun )?(?:python )?\w+\.py)\b",
+            line,
+        )
+        if start is None or not words:
+            continue
+        name = words[1] if words[0] == "talkgen" else next((ENTRIES[w] for w in words if w in ENTRIES), None)
+        if name is not None:
+            found.append(
+                (name, [word.lstrip("+~") for word in words if re.match(r"[+~]?[a-z_][\w./@]*=", word)])
+            )
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_keys_of_commands_exist(page: Path) -> None:
+    for name, overrides in commands(page):
+        known = set(OmegaConf.load(config_folder() / f"{name}.yaml"))
+        known |= {folder.name for folder in config_folder().iterdir() if folder.is_dir()} | {"hydra"}
+        for override in overrides:
+            assert override.partition("=")[0].split(".")[0] in known, f"{name}: {override}"
+
+
+def test_commands_are_found() -> None:
+    found = commands(DOCS / "generate.md") + commands(DOCS / "scaling.md")
+    assert ("generate", ["batch=JOBS.csv"]) in found
+    assert (
+        "train",
+        ["experiment=swaptalk_vqgan", "size=paper", "data=hdtf", "trainer=ddp", "trainer.num_nodes=2"],
+    ) in found
