@@ -27,14 +27,13 @@ from talkgen.diffusion.ddim import DDIM
 from talkgen.diffusion.dpm_solver import DPMSolver
 from talkgen.diffusion.sampler import Sampler
 from talkgen.diffusion.unipc import UniPC
-from talkgen.inference.av_offset import load_av_offset
 from talkgen.inference.contenders import Casting, CopiedMouth
 from talkgen.inference.diff2lip import Diff2Lip, load_diff2lip, run_of
 from talkgen.inference.diff2lip_contenders import Diff2LipRow
+from talkgen.inference.expert_sync import ExpertSyncConfidence
 from talkgen.inference.runs import run_config
 from talkgen.inference.stages import DISTILLED_STAGE, diff2lip_run
 from talkgen.metrics.contenders import Contender, GroundTruth
-from talkgen.metrics.expert_sync import ExpertSync
 from talkgen.metrics.held_out import HeldOutClips, choose_clips
 from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
 from talkgen.metrics.lmd import LMD
@@ -114,15 +113,24 @@ class Clock:
         return made
 
 
-def measure(folder: Path, names: Sequence[str], clips: int, frames: int | None) -> dict[str, Measured]:
-    """Score the settings on held-out clips; also the rows that need no network."""
+def measure(
+    folder: Path, names: Sequence[str], clips: int, frames: int | None, expert: Path | None = None
+) -> dict[str, Measured]:
+    """Score the settings on held-out clips; also the rows that need no network.
+
+    Args:
+        folder: of the method's stages.
+        names: of ``SETTINGS``.
+        clips: so many.
+        frames: of each clip; None: all.
+        expert: run of a sync expert; None: no sync column.
+    """
     run = run_of(folder)
     config = run_config(run)
     store = Store.open(config.data.root)
     chosen = choose_clips([clip for clip in store.clips if not clip.swap_of], None, clips)
     held = HeldOutClips(store, chosen, store.size, frames)
     casting = Casting(held, [])
-    expert = load_av_offset(config.sync_expert) if config.get("sync_expert") else None
     contenders: list[Contender] = [GroundTruth(), CopiedMouth(casting)]
     clocks: dict[str, tuple[Clock, int]] = {}
     for name in names:
@@ -139,7 +147,7 @@ def measure(folder: Path, names: Sequence[str], clips: int, frames: int | None) 
         [
             MouthOpeningCorrelation("corpus"),
             LMD("mouth,centred"),
-            *([ExpertSync(expert)] if expert else []),
+            *([ExpertSyncConfidence(expert)] if expert else []),
             PSNR(region="mouth"),
         ]
         for _ in contenders
@@ -229,11 +237,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the method's stages")
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--frames", type=int, help="of each clip; default: all")
+    parser.add_argument("--expert", type=Path, help="run of a sync expert, for a sync column")
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS), help="rows; default: all")
     parser.add_argument("--write", action="store_true", help=f"keep the table in {REPORT.relative_to(ROOT)}")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(chosen.run, chosen.settings, chosen.clips, chosen.frames)
+    rows = measure(chosen.run, chosen.settings, chosen.clips, chosen.frames, chosen.expert)
     text = REPORT_TEXT.format(
         clips=chosen.clips, run=f"runs/{chosen.run.name}", table="\n".join(table(rows)), picture=PICTURE.name
     )

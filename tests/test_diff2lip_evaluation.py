@@ -16,7 +16,6 @@ from talkgen.cli import main
 from talkgen.faces.alignment import ARCFACE_TEMPLATE
 from talkgen.faces.detection import Face
 from talkgen.inference import diff2lip_official, diff2lip_video
-from talkgen.metrics.expert_sync import ExpertSync
 from talkgen.metrics.flicker import FlickerRatio, acceleration
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.landmark_source import LandmarkSource
@@ -45,7 +44,7 @@ def eyes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table(tiny_diff2lip: Path, tiny_store: Path, tmp_path: Path, eyes: None) -> None:
-    """Rows with both sounds; without an expert its column is left out."""
+    """Rows with both sounds."""
     arguments = [
         f"paths.runs={tiny_diff2lip.parent}", "run=diff2lip-tiny", "device=cpu", f"root={tiny_store}",
         "frames=12", f"out={tmp_path}", "clips=null",
@@ -61,7 +60,6 @@ def test_the_table(tiny_diff2lip: Path, tiny_store: Path, tmp_path: Path, eyes: 
         assert name in rows
     assert rows["ground truth"]["mouth opening r"]["value"] == pytest.approx(1)
     assert rows["ground truth"]["flicker[mouth]"]["value"] == pytest.approx(1)
-    assert "sync[own expert]" not in rows["ground truth"]
     assert rows["lip-sync in 2 steps"]["PSNR[rgb]"]["value"] < 40
 
 
@@ -88,20 +86,6 @@ def test_flicker_is_the_acceleration_of_lips_over_the_truth() -> None:
     steady = FlickerRatio()
     steady.update(footage(torch.zeros(20, 68, 2), true))
     assert float(steady.compute()) == 0
-
-
-def test_an_expert_hears_a_clip_as_a_whole() -> None:
-    heard = []
-
-    def expert(frames: np.ndarray, sound: np.ndarray, points: np.ndarray) -> tuple[float, float]:
-        heard.append((len(frames), len(sound), points.shape))
-        return 0.0, 0.25
-
-    metric = ExpertSync(expert)
-    points = torch.zeros(6, 68, 2)
-    for _ in range(2):
-        metric.update(footage(points, points))
-    assert float(metric.compute()) == 0.25 and heard == [(12, 7680, (12, 68, 2))]
 
 
 # talkgen generate ------------------------------------------------------------------------------------------

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
 from talkgen.comparison import Scored
 from talkgen.configuration import RunFolder
-from talkgen.inference.runs import run_config
 
 if TYPE_CHECKING:
     from talkgen.inference.contenders import Casting
@@ -27,23 +26,7 @@ def open_method(cfg: DictConfig, folder: Path, device: str) -> OpenDiff2Lip:
     models = {"": load_diff2lip(folder, **how)}
     if diff2lip_run(folder / DISTILLED_STAGE):
         models["distilled, "] = load_diff2lip(folder / DISTILLED_STAGE, **how)
-    name_expert(cfg, run_of(folder))
     return OpenDiff2Lip(models, run_of(folder))
-
-
-def name_expert(cfg: DictConfig, run: RunFolder) -> None:
-    """Tell a column that asks for a sync expert which one the run was trained with; else leave it out."""
-    if OmegaConf.select(cfg, "metrics.expert_sync") is None:
-        return
-    named = OmegaConf.select(run_config(run), "sync_expert")
-    places = [Path(str(named))] if named else []
-    places.append(run.path.parent / "sync_expert")
-    found = next((place for place in places if RunFolder(place).last.is_file()), None)
-    with open_dict(cfg):
-        if found is None:
-            del cfg.metrics.expert_sync
-        elif cfg.metrics.expert_sync.expert.run is None:
-            cfg.metrics.expert_sync.expert.run = str(found)
 
 
 class OpenDiff2Lip:
