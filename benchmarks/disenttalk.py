@@ -85,7 +85,7 @@ def ours(size: str) -> tuple[PIRenderer, int]:
     node: Any = OmegaConf.load(config_folder() / f"size/{size}.yaml").disenttalk_renderer
     names = [
         "descriptor", "warp_channels", "warp_most_channels", "warp_down", "warp_up", "edit_channels",
-        "edit_most_channels", "edit_layers", "edit_blocks", "composite", "patch", "relative", "coarse_flow",
+        "edit_most_channels", "edit_layers", "edit_blocks", "residual", "patch", "relative", "coarse_flow",
     ]  # fmt: skip
     network = PIRenderer(**{name: node[name] for name in names}, fix_res_block=True, align_corners=True)
     return network, int(node.image_size)

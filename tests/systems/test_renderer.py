@@ -19,7 +19,7 @@ from talkgen.systems.renderer import Pairs, RendererSystem
 TINY = {
     "descriptor": 16, "warp_channels": 8, "warp_most_channels": 16, "warp_down": 2, "warp_up": 1,
     "edit_channels": 8, "edit_most_channels": 16, "edit_layers": 1, "edit_blocks": 1, "patch": 2,
-    "fix_res_block": True, "align_corners": True, "standardise": True, "composite": True, "relative": True,
+    "fix_res_block": True, "align_corners": True, "standardise": True, "residual": True, "relative": True,
     "coarse_flow": 4,
 }  # fmt: skip
 

@@ -110,7 +110,7 @@ class EditingNet(nn.Module):
         layers: to smaller sizes and back.
         blocks: residual blocks a size.
         descriptor: dimensions of z.
-        fix_res_block, composite, patch: new trainings only, see ``PIRenderer``.
+        fix_res_block, residual, patch: new trainings only, see ``PIRenderer``.
     """
 
     def __init__(
@@ -121,20 +121,23 @@ class EditingNet(nn.Module):
         blocks: int = 2,
         descriptor: int = 256,
         fix_res_block: bool = False,
-        composite: bool = False,
+        residual: bool = False,
         patch: int = 1,
     ) -> None:
         super().__init__()
         widths = [min(channels * 2**number, most_channels) for number in range(layers + 1)]
-        self.composite = composite
+        self.residual = residual
         self.patch = patch
-        out = (4 if composite else 3) * patch**2
         self.encoder = _Encoder(6 * patch**2, widths)
-        self.decoder = _Decoder(widths, out, blocks, descriptor, fix_res_block)
+        self.decoder = _Decoder(widths, 3 * patch**2, blocks, descriptor, fix_res_block)
+        if residual:
+            last = self.decoder.final.model[0]
+            assert isinstance(last, nn.Conv2d) and last.bias is not None
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, source: Tensor, warped: Tensor, descriptor: Tensor) -> Tensor:
         """Twice ``(b, 3, h, w)`` and ``(b, descriptor)`` → picture ``(b, 3, h, w)`` in [-1, 1]."""
         pictures = F.pixel_unshuffle(torch.cat([source, warped], 1), self.patch)
         out = F.pixel_shuffle(self.decoder(self.encoder(pictures), descriptor), self.patch)
-        painted = torch.tanh(out[:, :3])
-        return torch.lerp(warped, painted, torch.sigmoid(out[:, 3:])) if self.composite else painted
+        return (warped + out).clamp(-1, 1) if self.residual else torch.tanh(out)

@@ -40,7 +40,7 @@ class PIRenderer(nn.Module):
     what comes out is the same to the bit.
 
     New trainings should set ``fix_res_block``, ``align_corners`` and ``standardise``; small ones also
-    ``composite`` and ``patch``.
+    ``residual`` and ``patch``.
 
     Args:
         descriptor: dimensions of z.
@@ -51,8 +51,8 @@ class PIRenderer(nn.Module):
             published weights need False.
         standardise: coefficients are brought to zero mean and unit variance inside, by buffers that
             ``set_scale`` fills and checkpoints keep; the published layout has none.
-        composite: the editing net also says where it paints at all: Î = Î_w + m (g_e − Î_w). What bending
-            gets right need not be learned again.
+        residual: the editing net says what is to be added, Î = Î_w + g_e, and begins with nothing: what
+            bending gets right need not be learned again.
         patch: squares of so many pixels become channels before either net: a wider network at the price of a
             smaller picture.
         relative: the mapping net is also told how the motion differs from that of the source picture, which
@@ -78,7 +78,7 @@ class PIRenderer(nn.Module):
         fix_res_block: bool = False,
         align_corners: bool = False,
         standardise: bool = False,
-        composite: bool = False,
+        residual: bool = False,
         patch: int = 1,
         relative: bool = False,
         coarse_flow: int = 0,
@@ -94,7 +94,7 @@ class PIRenderer(nn.Module):
             warp_channels, warp_most_channels, warp_down, warp_up, descriptor, patch, coarse_flow
         )
         self.editing_net = EditingNet(
-            edit_channels, edit_most_channels, edit_layers, edit_blocks, descriptor, fix_res_block, composite,
+            edit_channels, edit_most_channels, edit_layers, edit_blocks, descriptor, fix_res_block, residual,
             patch,
         )  # fmt: skip
         if align_corners:
