@@ -314,7 +314,7 @@ def settle_speech(cfg: DictConfig, begun: DictConfig | None) -> None:
         cfg: composed config; ``speech`` is changed in place.
         begun: the config that the run began with; None: it begins now.
     """
-    if cfg.speech is None or cfg.speech.kind != "auto":
+    if cfg.get("speech") is None or cfg.speech.kind != "auto":
         return
     if begun is not None:
         kind = str(begun.speech.kind)
