@@ -60,10 +60,12 @@ def run(cfg: DictConfig) -> int:
     if len(kinds) > 1:
         raise TalkgenError(f"runs of different kinds do not fit into one table: {', '.join(sorted(kinds))}")
     (kind,) = kinds
-    out = Path(cfg.out) if cfg.out else runs[0].path / "evaluation"
+    out = Path(cfg.out) if cfg.out else runs[0].path / (cfg.suite or "evaluation")
     names = [os.path.relpath(folder.path, cfg.paths.runs) for folder in runs]
     named = dict(zip(names, runs, strict=True))
-    if kind == METHOD:
+    if cfg.suite is not None:
+        table = _suite(cfg, kind, {name: folder.path for name, folder in named.items()}, out)
+    elif kind == METHOD:
         _choose_metrics(cfg, _preset(runs))
         out.mkdir(parents=True, exist_ok=True)
         table = score_methods(cfg, {name: folder.path for name, folder in named.items()}, out)
@@ -84,6 +86,18 @@ def _finish(table: Table, out: Path) -> int:
     files = ", ".join(sorted(file.name for file in out.iterdir()))
     print(f"\n{table.markdown(upright=True)}\nwritten to {out}: {files}")
     return 0
+
+
+def _suite(cfg: DictConfig, kind: str, folders: Mapping[str, Path], out: Path) -> Table:
+    if cfg.suite != "robustness":
+        raise TalkgenError(f"suite={cfg.suite}: there is robustness")
+    if kind != METHOD:
+        raise TalkgenError("suite=robustness is for methods; name the folder of one with run=NAME")
+    from talkgen.robustness import score_robustness
+
+    _choose_metrics(cfg, "robustness")
+    out.mkdir(parents=True, exist_ok=True)
+    return score_robustness(cfg, folders, out)
 
 
 def kind_of(folder: RunFolder) -> str:

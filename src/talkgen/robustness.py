@@ -1,0 +1,253 @@
+"""``python evaluate.py suite=robustness``: what noise, turned heads, hands and the like do to lips.
+
+Every change is a name, a level and a function; methods generate from the changed clip, and are scored against
+what its mouth really did. Sync columns listen to the clean sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from talkgen.compared_methods import METHODS, WINDOWS_AT_ONCE, method_of
+from talkgen.comparison import OpenMethod, Scored, compare, open_clips, open_device, resized_scored
+from talkgen.configuration import build, config_folder
+from talkgen.data.changed_store import ChangedStore
+from talkgen.errors import TalkgenError
+from talkgen.inference.contenders import Casting
+from talkgen.metrics.contenders import AtSize, GroundTruth
+from talkgen.metrics.curves import Curve, draw_curves
+from talkgen.metrics.held_out import HeldOutClips
+from talkgen.metrics.occluders import hand, microphone
+from talkgen.metrics.sound_damage import band_limited, coarse, noisy, silent
+
+if TYPE_CHECKING:
+    from talkgen.metrics.contenders import Contender, Generated
+    from talkgen.metrics.table import Row, Table
+
+ROW = "lip_sync"
+"""Key of the rows that are scored: the method on the clip's own sound."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One point of a curve.
+
+    Attributes:
+        family: name of the curve.
+        level: place on its axis.
+        name: of the row.
+        sound: of the waveform that drives.
+        pictures: of the target's frames, with its landmarks.
+        yaw_degrees: by how much the heads of clips that are rendered for this are turned.
+        references: where a method's reference frames lie.
+        language: of the clips that are scored.
+    """
+
+    family: str
+    level: float
+    name: str
+    sound: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    pictures: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]] | None = None
+    yaw_degrees: float | None = None
+    references: Literal["spread", "near", "far"] = "spread"
+    language: str | None = None
+
+
+CHANGES: tuple[Change, ...] = (
+    Change("none", 0, "unchanged"),
+    *(
+        Change("noise, SNR dB", snr, f"noise, SNR {snr} dB", sound=partial(noisy, snr_db=snr))
+        for snr in (20, 15, 10, 5, 0, -5)
+    ),
+    *(
+        Change(
+            "sample rate, kHz",
+            rate / 1000,
+            f"sound of {rate} Hz",
+            sound=partial(band_limited, sample_rate=rate),
+        )
+        for rate in (8000, 4000, 2000)
+    ),
+    *(
+        Change("bits a sample", bits, f"{bits} bits a sample", sound=partial(coarse, bits=bits))
+        for bits in (8, 4)
+    ),
+    Change("silence", 0, "silence", sound=silent),
+    *(Change("yaw, °", yaw, f"head turned by {yaw}°", yaw_degrees=yaw) for yaw in (0, 15, 30, 45, 60)),
+    Change("occluder", 0, "microphone before the mouth", pictures=microphone),
+    Change("occluder", 1, "hand before the mouth", pictures=hand),
+    Change("reference", 0, "reference frames near", references="near"),
+    Change("reference", 1, "reference frames far", references="far"),
+    Change("language", 0, "English", language="en"),
+    Change("language", 1, "Mandarin", language="zh"),
+)
+
+
+class PlacedReferences(Casting):
+    """A casting whose reference frames follow the scored ones at once, or end the clip.
+
+    Args:
+        clips: what is scored.
+        people: see ``Casting``.
+        near: at once.
+    """
+
+    def __init__(self, clips: HeldOutClips, people: list[str], near: bool) -> None:
+        super().__init__(clips, people)
+        self.near = near
+
+    def references(self, number: int, count: int) -> list[int]:
+        """Numbers of ``count`` frames of the clip."""
+        first, last = self.clips.frame_count(number), self.clips.clips[number].frames
+        start = min(first, max(last - count, 0)) if self.near else max(last - count, 0)
+        return [min(start + place, last - 1) for place in range(count)]
+
+
+class CleanlyHeard:
+    """A row beside the clean sound, whatever drove it.
+
+    Args:
+        contender: the row.
+        clean: the clips as prepared.
+    """
+
+    def __init__(self, contender: Contender, clean: HeldOutClips) -> None:
+        self.contender = contender
+        self.clean = clean
+        self.name, self.in_video = contender.name, contender.in_video
+
+    def generate(self, clips: Any, number: int) -> Iterator[Generated]:
+        """The row's frames."""
+        pieces = self.contender.generate(clips, number)
+        for (start, stop), piece in zip(clips.spans(number), pieces, strict=True):
+            yield replace(piece, sound=self.clean.sound(number, start, stop))
+
+
+def score_robustness(
+    cfg: DictConfig, folders: Mapping[str, Path], out: Path, changes: Sequence[Change] = CHANGES
+) -> Table:
+    """One table of all changes, and ``curves.png``; the pictures of each change lie in ``changes/<number>``.
+
+    Raises:
+        TalkgenError: a method has no lips to score, or a family is misspelt.
+    """
+    from talkgen.metrics.table import Table
+
+    with open_dict(cfg):
+        cfg.published = []
+    chosen = choose_changes(changes, list(cfg.changes))
+    device = open_device(cfg.device)
+    methods = {name: METHODS[str(method_of(path))].open(cfg, path, device) for name, path in folders.items()}
+    if silent_ones := [name for name, method in methods.items() if ROW not in method.rows]:
+        raise TalkgenError(f"{silent_ones[0]} makes no lips from sound")
+    first = next(iter(methods.values()))
+    piece = WINDOWS_AT_ONCE * int(np.lcm.reduce([method.window for method in methods.values()]))
+    size = max(method.size for method in methods.values())
+    scored = open_clips(cfg, first.run, size, unswapped=True, piece=piece)
+    rows: list[Row] = []
+    of_change: list[tuple[Change, str]] = []
+    table: Table | None = None
+    for number, change in enumerate(chosen):
+        clean = _clean(cfg, change, scored, out)
+        if clean is None:
+            continue
+        contenders = _contenders(change, methods, clean)
+        changed = _changed(change, clean)
+        folder = out / "changes" / f"{number:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"{number + 1} of {len(chosen)}: {change.name}", flush=True)
+        table = compare(cfg, change.name, [GroundTruth(), *contenders], changed, folder)
+        for row in table.rows[1:]:
+            rows.append(replace(row, name=f"{change.name}: {row.name}"))
+            of_change.append((change, row.name))
+    if table is None:
+        raise TalkgenError("none of the changes can be made on this corpus")
+    curves = [
+        Curve(change.family, change.level, method, {c: cell.value for c, cell in row.cells.items()})
+        for (change, method), row in zip(of_change, rows, strict=True)
+    ]
+    draw_curves(curves, [column.name for column in table.columns], out / "curves.png")
+    title = f"Robustness of {' and '.join(methods)} on {len(scored.clips)} held-out clips"
+    notes = [
+        "Scored against what the mouth of the (changed) target did; sync columns hear the clean sound. "
+        "Turned heads are clips that were rendered for this, of fewer people.",
+        *table.notes,
+    ]
+    return Table(title, table.columns, rows, table.protocol, notes)
+
+
+def choose_changes(changes: Sequence[Change], families: Sequence[str]) -> list[Change]:
+    """Those whose family begins with one of the words, and the unchanged clips; all for no words.
+
+    Raises:
+        TalkgenError: no family begins so.
+    """
+    known = list(dict.fromkeys(change.family for change in changes))
+    for word in families:
+        if not any(family.startswith(word) for family in known):
+            raise TalkgenError(f"changes={word}: there are {', '.join(known)}")
+    words = ("none", *families)
+    return [one for one in changes if not families or one.family.startswith(words)]
+
+
+def _clean(cfg: DictConfig, change: Change, scored: Scored, out: Path) -> Scored | None:
+    """The clips of a change before it; None where this corpus has none."""
+    clips = scored.clips
+    if change.yaw_degrees is not None:
+        if not any(clip.corpus == "demo" for clip in clips.clips):
+            return None
+        return _turned(cfg, change.yaw_degrees, scored, out)
+    if change.language is None:
+        return scored
+    own = [clip for clip in clips.clips if clip.language == change.language]
+    if not own:
+        return None
+    return Scored(scored.data, HeldOutClips(clips.store, own, clips.size, clips.limit, clips.piece))
+
+
+def _turned(cfg: DictConfig, yaw: float, scored: Scored, out: Path) -> Scored:
+    from talkgen.data.corpora.demo_casting import plan_take
+    from talkgen.data.corpora.demo_turned import write_turned_store
+    from talkgen.faces.crop import CROPS
+
+    node = OmegaConf.load(config_folder() / "corpus" / "demo.yaml")
+    settings = build(node.corpus.generate.settings)
+    settings = replace(settings, seconds=2.0)
+    people = range(settings.identities - settings.tested, settings.identities)
+    plans = [plan_take(settings, identity, 0) for identity in list(people)[: min(len(scored.clips), 3)]]
+    crop = replace(CROPS[node.settings.crop], size=int(node.settings.size))
+    store = write_turned_store(out / "turned" / f"{yaw:.0f}", plans, settings, yaw, crop)
+    clips = scored.clips
+    return Scored(scored.data, HeldOutClips(store, store.clips, clips.size, clips.limit, clips.piece))
+
+
+def _changed(change: Change, clean: Scored) -> Scored:
+    if change.sound is None and change.pictures is None:
+        return clean
+    clips = clean.clips
+    store: Any = ChangedStore(clips.store, change.sound, change.pictures)
+    return Scored(clean.data, HeldOutClips(store, clips.clips, clips.size, clips.limit, clips.piece))
+
+
+def _contenders(change: Change, methods: Mapping[str, OpenMethod], clean: Scored) -> list[Contender]:
+    made: list[Contender] = []
+    changed = _changed(change, clean)
+    people = sorted({clip.identity for clip in clean.clips.clips})
+    for name, method in methods.items():
+        own = resized_scored(changed, method.size)
+        if change.references == "spread":
+            casting = Casting(own.clips, people)
+        else:
+            casting = PlacedReferences(own.clips, people, change.references == "near")
+        for row in method.contenders([ROW], own, casting, f"{name}: " if len(methods) > 1 else ""):
+            sized: Contender = row if own is changed else AtSize(row, own.clips)
+            made.append(CleanlyHeard(sized, clean.clips))
+    return made
