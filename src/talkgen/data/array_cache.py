@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from talkgen.data.clip import Clip
-from talkgen.data.files import temporary_name, write_atomically
+from talkgen.data.files import read_description, temporary_name, write_atomically
 from talkgen.data.store import Store
 from talkgen.errors import FileError
 
@@ -66,19 +66,8 @@ class ArrayCache:
             FileError: there is no complete one.
         """
         folder = Path(folder)
-        file = folder / "cache.json"
-        try:
-            description = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise FileError(
-                folder, "holds no complete arrays; the command that makes them goes on"
-            ) from error
-        except ValueError as error:
-            raise FileError(file, f"is damaged ({error}); delete the folder") from error
-        if description.get("format") != FORMAT:
-            raise FileError(
-                file, f"is of format {description.get('format')}, not {FORMAT}; delete the folder"
-            )
+        missing = "holds no complete arrays; the command that makes them goes on"
+        description = read_description(folder / "cache.json", FORMAT, missing)
         return cls(folder, description)
 
     @classmethod

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+from talkgen.errors import FileError
 
 
 def temporary_name(file: str | Path) -> Path:
@@ -17,3 +21,25 @@ def write_atomically(file: str | Path, content: bytes) -> None:
     temporary = temporary_name(file)
     temporary.write_bytes(content)
     temporary.replace(file)
+
+
+def read_description(file: Path, version: int, missing: str) -> dict[str, Any]:
+    """What a folder says of itself in the JSON file that was written into it last.
+
+    Args:
+        file: of the folder.
+        version: its `format`, which must be this.
+        missing: what the folder is without that file, and the cure.
+
+    Raises:
+        FileError: it is absent, damaged, or of another format.
+    """
+    try:
+        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileError(file.parent, missing) from error
+    except ValueError as error:
+        raise FileError(file, f"is damaged ({error}); delete the folder") from error
+    if description.get("format") != version:
+        raise FileError(file, f"is of format {description.get('format')}, not {version}; delete the folder")
+    return description

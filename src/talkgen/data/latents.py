@@ -33,7 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from talkgen.data.clip import Clip
-from talkgen.data.files import write_atomically
+from talkgen.data.files import read_description, write_atomically
 from talkgen.data.store import Store
 from talkgen.errors import FileError
 
@@ -135,19 +135,8 @@ class LatentCache:
             FileError: there is no complete one.
         """
         folder = Path(folder)
-        file = folder / "latents.json"
-        try:
-            description = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise FileError(
-                folder, "holds no complete latents; training a stage that reads them makes them"
-            ) from error
-        except ValueError as error:
-            raise FileError(file, f"is damaged ({error}); delete the folder") from error
-        if description.get("format") != FORMAT:
-            raise FileError(
-                file, f"is of format {description.get('format')}, not {FORMAT}; delete the folder"
-            )
+        missing = "holds no complete latents; training a stage that reads them makes them"
+        description = read_description(folder / "latents.json", FORMAT, missing)
         return cls(folder, description)
 
     @classmethod

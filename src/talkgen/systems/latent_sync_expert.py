@@ -18,6 +18,7 @@ from talkgen.models.frozen import Frozen
 from talkgen.models.layers.latent_scale import codebook_vectors
 from talkgen.models.vqgan.vqgan import VQGAN
 from talkgen.systems.augmentation import VoiceAugmentation
+from talkgen.systems.choices import Choices
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 from talkgen.systems.sync_expert import StallWatch, clip_numbers, right_choices, sync_accuracy
 
@@ -81,7 +82,7 @@ class LatentSyncExpertSystem(LightningModule):
         self.min_shift = min_shift
         self.distances = tuple(distances)
         self.stall = StallWatch(stall_after)
-        self._right: dict[str, list[Tensor]] = {}  # choices of one validation, by name
+        self.choices = Choices()
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Unit vectors of the mels ``(b, e)``, the lips ``(b, e)`` and the shifted mels ``(b, n, e)``."""
@@ -138,26 +139,19 @@ class LatentSyncExpertSystem(LightningModule):
         self.log("val/sync", self.loss(audio, face, shifted, same_clip), batch_size=len(face), sync_dist=True)
         pairs = every_cosine(audio, face)
         right = right_choices(pairs.diagonal(), pairs)
-        self._note("accuracy", right[same_clip.far])
+        self.choices.note("accuracy", right[same_clip.far])
         if "shift" in batch:
             together, apart = cosines(audio, face, shifted)
             chosen = right_choices(together, apart)
-            self._note("accuracy", chosen[batch["shift"].abs() >= self.min_shift])
+            self.choices.note("accuracy", chosen[batch["shift"].abs() >= self.min_shift])
         away = (frame[:, None] - frame).abs()
         for distance in self.distances:
             apart_by = (number[:, None] == number) & (away == distance)
-            self._note(f"accuracy_{distance}", right[apart_by])
-
-    def _note(self, name: str, right: Tensor) -> None:
-        self._right.setdefault(name, []).append(right)
+            self.choices.note(f"accuracy_{distance}", right[apart_by])
 
     def on_validation_epoch_end(self) -> None:
         """The accuracies of which there were comparisons."""
-        for name, parts in self._right.items():
-            right = torch.cat(parts)
-            if len(right):
-                self.log(f"val/{name}", right.mean(), prog_bar=name == "accuracy", sync_dist=True)
-        self._right.clear()
+        self.choices.log(self)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None

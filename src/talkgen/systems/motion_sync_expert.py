@@ -16,6 +16,7 @@ from talkgen.losses.lip_sync import CosineBCELoss, SameClip, ShiftedInfoNCE, eve
 from talkgen.models.disenttalk.motion_space import MotionSpace, MouthGeometry
 from talkgen.models.experts.motion_syncnet import MotionSyncNet
 from talkgen.systems.augmentation import FeatureAugmentation
+from talkgen.systems.choices import Choices
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 from talkgen.systems.sync_expert import StallWatch, clip_numbers, right_choices, sync_accuracy
 
@@ -72,7 +73,7 @@ class MotionSyncExpertSystem(LightningModule):
         self.min_shift = min_shift
         self.distances = tuple(distances)
         self.stall = StallWatch(stall_after)
-        self._right: dict[str, list[Tensor]] = {}  # choices of one validation, by name
+        self.choices = Choices()
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Unit vectors of sound and lips, ``(b, e)`` each."""
@@ -112,21 +113,14 @@ class MotionSyncExpertSystem(LightningModule):
         same_clip = SameClip.of(number, frame, self.min_shift)
         pairs = every_cosine(audio, mouth)
         right = right_choices(pairs.diagonal(), pairs)
-        self._note("accuracy", right[same_clip.far])
+        self.choices.note("accuracy", right[same_clip.far])
         away = (frame[:, None] - frame).abs()
         for distance in self.distances:
-            self._note(f"accuracy_{distance}", right[(number[:, None] == number) & (away == distance)])
-
-    def _note(self, name: str, right: Tensor) -> None:
-        self._right.setdefault(name, []).append(right)
+            self.choices.note(f"accuracy_{distance}", right[(number[:, None] == number) & (away == distance)])
 
     def on_validation_epoch_end(self) -> None:
         """The accuracies of which there were comparisons."""
-        for name, parts in self._right.items():
-            right = torch.cat(parts)
-            if len(right):
-                self.log(f"val/{name}", right.mean(), prog_bar=name == "accuracy", sync_dist=True)
-        self._right.clear()
+        self.choices.log(self)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
