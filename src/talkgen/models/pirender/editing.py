@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from talkgen.models.pirender.normalisation import AdaIN, PictureNorm
 
+_GENTLE = 0.1
+"""Of what is added to a bent picture: a layer that begins at zero leaps with the first steps of Adam, which
+are as large in every weight, and it has thousands of inputs."""
+
 
 class _Normed(nn.Module):
     """Conv, normalisation, leaky ReLU."""
@@ -140,4 +144,4 @@ class EditingNet(nn.Module):
         """Twice ``(b, 3, h, w)`` and ``(b, descriptor)`` → picture ``(b, 3, h, w)`` in [-1, 1]."""
         pictures = F.pixel_unshuffle(torch.cat([source, warped], 1), self.patch)
         out = F.pixel_shuffle(self.decoder(self.encoder(pictures), descriptor), self.patch)
-        return (warped + out).clamp(-1, 1) if self.residual else torch.tanh(out)
+        return (warped + _GENTLE * out).clamp(-1, 1) if self.residual else torch.tanh(out)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from talkgen.models.pirender.normalisation import AdaIN, PictureNorm
 
+_GENTLE = 0.3  # of the coarse flow, whose weights begin at zero: see the editing net
+
 
 def _leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.1)
@@ -133,7 +135,7 @@ class WarpingNet(nn.Module):
         flow = cast(Tensor, self.flow_out(self.hourglass(pictures, descriptor)))
         if self.coarse is None:
             return flow
-        moved = self.coarse(descriptor).unflatten(1, (2, -1))
+        moved = _GENTLE * self.coarse(descriptor).unflatten(1, (2, -1))
         moved = moved.unflatten(2, (round(moved.shape[2] ** 0.5), -1))
         return flow + F.interpolate(moved, flow.shape[-2:], mode="bilinear", align_corners=True)
 
