@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from talkgen import evaluation
 from talkgen.errors import FileError, TalkgenError
 from talkgen.faces.crop import CropSettings
 from talkgen.metrics.video_clips import FrameStream, VideoClips, VideoFile
-from talkgen.metrics.video_pairs import pair_by_list, pair_by_name
+from talkgen.metrics.video_pairs import PairedVideos, pair_by_list, pair_by_name
 from talkgen.video.reader import read_frames
 from talkgen.video.writer import VideoWriter
 
@@ -88,6 +89,25 @@ def test_folders_side_by_side(folders: Path, tmp_path: Path) -> None:
     assert "near and far on 3 videos" in (out / "table.html").read_text()
     comparison = (out / "significance.csv").read_text().splitlines()
     assert any(line.startswith("PSNR[rgb],near,far,2,") for line in comparison)
+
+
+def test_looking_ahead_fills_the_cache(folders: Path, tmp_path: Path) -> None:
+    """What a worker does for one clip; the table then finds it. A broken clip is left to the table."""
+    from hydra import compose, initialize_config_dir
+
+    from talkgen.configuration import config_folder
+    from talkgen.video_evaluation import _look_at
+
+    command = [f"truth={folders / 'truth'}", f"videos={folders / 'near'}", f"cache={tmp_path / 'cache'}"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        cfg = compose("evaluate", overrides=[*command, "metrics=every_variant", "frames=6"])
+    cfg.metrics = {"cpbd": {"_target_": "talkgen.metrics.cpbd.CPBD"}}
+    pairs = pair_by_name(folders / "truth", {"near": folders / "near"})
+    settings = OmegaConf.to_yaml(cfg, resolve=True)
+    assert _look_at(settings, pairs, 1) is None
+    assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 3  # truth, its encoded copy, the row
+    lost = PairedVideos([VideoFile("x", tmp_path / "no.mp4", "x")], {"near": [pairs.rows["near"][0]]}, [True])
+    assert "no.mp4" in str(_look_at(settings, lost, 0))
 
 
 def test_published_lists(folders: Path, tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def score_videos(cfg: DictConfig, out: Path) -> Table:
         contenders.insert(2, OtherSound(lambda number, *span: clips.sound(_other(clips, number), *span)))
     contenders += [VideoRow(name, files, pairs.own_sound) for name, files in pairs.rows.items()]
     out.mkdir(parents=True, exist_ok=True)
+    if cfg.workers > 1 and cfg.cache:
+        _look_ahead(cfg, pairs)
     title = f"{' and '.join(pairs.rows)} on {len(clips)} videos"
     if cfg.get("protocol"):
         title = f"{cfg.protocol.title}: {title}"
@@ -81,6 +83,50 @@ def score_videos(cfg: DictConfig, out: Path) -> Table:
         _people(cfg, clips),
         dict.fromkeys(pairs.rows, "videos"),
     )
+
+
+def _look_ahead(cfg: DictConfig, pairs: PairedVideos) -> None:
+    """Fill the cache on disk with the features of all clips, by several processes; the table then is cheap.
+
+    A clip that kills its process twice, or raises, is left to the table, which says what is wrong with it.
+    """
+    from functools import partial
+
+    from omegaconf import OmegaConf
+    from tqdm import tqdm
+
+    from talkgen.data.executors import ProcessExecutor
+
+    settings = OmegaConf.to_yaml(cfg, resolve=True)
+    work = ProcessExecutor(cfg.workers).map(partial(_look_at, settings, pairs), range(len(pairs.files)))
+    for _ in tqdm(work, total=len(pairs.files), unit="clip", desc="looking ahead"):
+        pass
+
+
+def _look_at(settings: str, pairs: PairedVideos, number: int) -> str | None:
+    """Score one clip by all metrics for what it leaves in the cache; what went wrong, if anything."""
+    import tempfile
+
+    from omegaconf import OmegaConf
+
+    from talkgen.metrics.contenders import GroundTruth, Reencoded, VideoRow
+    from talkgen.metrics.video_pairs import PairedVideos
+
+    cfg = OmegaConf.create(settings)
+    assert isinstance(cfg, DictConfig)
+    one = PairedVideos(
+        [pairs.files[number]],
+        {name: [row[number]] for name, row in pairs.rows.items()},
+        [pairs.own_sound[number]],
+    )
+    try:
+        scored = ScoredVideos(_open_clips(cfg, one), Path(cfg.truth), cfg.crop)
+        rows: list[Contender] = [VideoRow(name, files, one.own_sound) for name, files in one.rows.items()]
+        with tempfile.TemporaryDirectory() as folder:
+            compare(cfg, "", [GroundTruth(), Reencoded(cfg.crf), *rows], scored, Path(folder))
+    except TalkgenError as error:
+        return str(error)
+    return None
 
 
 def _folders(cfg: DictConfig) -> dict[str, Path]:
