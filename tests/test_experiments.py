@@ -112,12 +112,14 @@ def test_composes_with_every_trainer(option):
 def test_every_system_is_made_of_what_its_constructors_take(option, trained):
     """Networks, losses and the system itself are built; no key is left that nobody reads."""
     from talkgen.configuration import build
+    from talkgen.training import settle_speech
 
     experiment = max((stage for stage in STAGES if option.startswith(stage)), key=len)
     method = compose(f"experiment={experiment}").method
     cfg = compose(
         f"experiment={experiment}", f"system={option}", "size=tiny", f"paths.stages={trained / str(method)}"
     )
+    settle_speech(cfg, None)  # as training does
     system = build(cfg.system)
     assert len(list(system.parameters())) > 0
     system.configure_optimizers()
