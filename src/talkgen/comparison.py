@@ -46,6 +46,11 @@ class Scored:
         """How the face was cut out."""
         return f"as prepared, {self.clips.store.size} px"
 
+    @property
+    def codec(self) -> str:
+        """What lies between a row's frames and its metrics."""
+        return "none before scoring"
+
 
 class Conditions(Protocol):
     """What a table needs to know of what it scores: ``Scored``, or files."""
@@ -61,6 +66,10 @@ class Conditions(Protocol):
     @property
     def crop(self) -> str:
         """How the face was cut out."""
+
+    @property
+    def codec(self) -> str:
+        """What lies between a row's frames and its metrics."""
 
 
 class OpenMethod(Protocol):
@@ -242,7 +251,7 @@ def compare(
         Row(contender.name, count, {m.column: _cell(m, ids, lacking) for m in row})
         for contender, row, count in zip(contenders, metrics, seen, strict=True)
     ]
-    codec = f"none before scoring, but for the row H.264 crf {cfg.crf} (libx264, yuv420p)"
+    codec = f"{scored.codec}, but for the row H.264 crf {cfg.crf} (libx264, yuv420p)"
     protocol = make_protocol(scored, codec, [c.name for c in columns], digests)
     comparisons = compare_rows(rows, columns, tasks or {})
     every_note = [*notes, *_missing(metrics[0], lacking)]

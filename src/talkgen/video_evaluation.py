@@ -48,6 +48,14 @@ class ScoredVideos:
         listed = ", ".join(f"{width}×{height}" for width, height in sizes[:4])
         return f"whole frames ({listed}{', …' if len(sizes) > 4 else ''})"
 
+    @property
+    def codec(self) -> str:
+        """Those of the files: every row but the truth's own may have another."""
+        from talkgen.video.reader import probe
+
+        codecs = sorted({probe(file.video).codec for file in self.clips.files})
+        return f"files as they are (true ones {', '.join(codecs)}), nothing after"
+
 
 def score_videos(cfg: DictConfig, out: Path) -> Table:
     """One table of folders; see ``videos``, ``truth``, ``filelist`` of ``configs/evaluate.yaml``.

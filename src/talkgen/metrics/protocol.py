@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("torch", "torchmetrics", "av", "numpy")
+PACKAGES = (
+    "torch",
+    "torchmetrics",
+    "av",
+    "numpy",
+    "scipy",
+    "opencv-python",
+    "mediapipe",
+    "insightface",
+)
 """Packages whose version can move a number."""
 
 
