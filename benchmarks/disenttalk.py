@@ -225,7 +225,7 @@ def main() -> None:
     where = platform.machine() + " CPU, one thread" if given.device == "cpu" else torch.cuda.get_device_name()
     text = [
         "# DisentTalk in use", "",
-        f"Made by `python benchmarks/disenttalk.py --write`, which describes the baselines. {where}.", "",
+        f"Made by `python benchmarks/disenttalk.py{" --quick" if given.quick else ""} --write`, which describes the baselines. {where}.", "",
         "## Rendering", "", *table, "",
         "## Motion and rendering", "",
         "Motion of demo size in windows of 100 frames; pictures at 256 pixels, one at a time.", "",
