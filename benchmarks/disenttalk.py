@@ -223,9 +223,10 @@ def main() -> None:
     table, published, best = rendering_table(given.device, given.quick)
     motion = motion_seconds(given.device)
     where = platform.machine() + " CPU, one thread" if given.device == "cpu" else torch.cuda.get_device_name()
+    how = "--quick --write" if given.quick else "--write"
     text = [
         "# DisentTalk in use", "",
-        f"Made by `python benchmarks/disenttalk.py{" --quick" if given.quick else ""} --write`, which describes the baselines. {where}.", "",
+        f"Made by `python benchmarks/disenttalk.py {how}`, which describes the baselines. {where}.", "",
         "## Rendering", "", *table, "",
         "## Motion and rendering", "",
         "Motion of demo size in windows of 100 frames; pictures at 256 pixels, one at a time.", "",
