@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class ArrayCache:
         make: Callable[[Clip], np.ndarray],
         title: str,
         progress: bool = True,
+        clips: Sequence[Clip] | None = None,
     ) -> ArrayCache:
         """Make what is missing, and open it. One process makes it; others wait.
 
@@ -89,16 +90,17 @@ class ArrayCache:
             make: a clip → its array (rows, dim), of the same dim for every clip.
             title: of the bar.
             progress: show it.
+            clips: those of the store that are wanted; None: all.
 
         Raises:
-            FileError: the store has no clips, or the folder holds arrays of something else.
+            FileError: there are no clips, or the folder holds arrays of something else.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         key = f"{key} {store.description['manifest_sha256']}"
         with _only_one(folder):
             if not (folder / "cache.json").is_file():
-                _make(folder, store, key, make, title, progress)
+                _make(folder, store.clips if clips is None else clips, key, make, title, progress)
         cache = cls.open(folder)
         if cache.key != key:
             raise FileError(folder, "holds arrays of another corpus or another network; delete it")
@@ -119,9 +121,14 @@ class ArrayCache:
 
 
 def _make(
-    folder: Path, store: Store, key: str, make: Callable[[Clip], np.ndarray], title: str, progress: bool
+    folder: Path,
+    clips: Sequence[Clip],
+    key: str,
+    make: Callable[[Clip], np.ndarray],
+    title: str,
+    progress: bool,
 ) -> None:
-    if not store.clips:
+    if not clips:
         raise FileError(folder, "nothing to make: the store has no clips")
     parts = folder / "parts"
     record = parts / "key"
@@ -129,9 +136,9 @@ def _make(
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir()
         write_atomically(record, key.encode())
-    files = [parts / f"{quote(clip.id, safe='')}.npy" for clip in store.clips]
+    files = [parts / f"{quote(clip.id, safe='')}.npy" for clip in clips]
     for clip, file in tqdm(
-        list(zip(store.clips, files, strict=True)), desc=title, unit="clip", disable=not progress
+        list(zip(clips, files, strict=True)), desc=title, unit="clip", disable=not progress
     ):
         if not file.is_file():
             temporary = temporary_name(file).with_suffix(".npy")
@@ -141,7 +148,7 @@ def _make(
     temporary = temporary_name(folder / "array.npy").with_suffix(".npy")
     np.save(temporary, np.concatenate(arrays))
     temporary.replace(folder / "array.npy")
-    rows = {clip.id: len(array) for clip, array in zip(store.clips, arrays, strict=True)}
+    rows = {clip.id: len(array) for clip, array in zip(clips, arrays, strict=True)}
     description = {"format": FORMAT, "key": key, "clips": rows}
     write_atomically(folder / "cache.json", json.dumps(description, ensure_ascii=False).encode())
     shutil.rmtree(parts, ignore_errors=True)

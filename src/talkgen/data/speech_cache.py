@@ -16,7 +16,8 @@ from talkgen.errors import TalkgenError
 def hear_store(
     folder: str | Path, store: Store, features: FrameFeatures, progress: bool = True
 ) -> ArrayCache:
-    """Float32 (frames, dim) of every clip; Whisper's and HuBERT's are taken from the store where it has them.
+    """Float32 (frames, dim) of every clip but those that repeat another with a swapped face; Whisper's and
+    HuBERT's are taken from the store where it has them.
 
     Args:
         folder: where they lie.
@@ -36,4 +37,5 @@ def hear_store(
         waveform = store.array(clip, "waveform") / np.float32(32768)
         return features(waveform, clip.frames, clip.fps)
 
-    return ArrayCache.build(folder, store, features.key, make, f"hear {features.kind}", progress)
+    own = [clip for clip in store.clips if clip.swap_of is None]
+    return ArrayCache.build(folder, store, features.key, make, f"hear {features.kind}", progress, own)

@@ -162,7 +162,7 @@ class MotionDiffusionSystem(LightningModule):
         known = (torch.arange(frames, device=z.device) < count[:, None]).to(z.dtype)
         dropped = torch.rand(b, device=z.device) < self.conditions.dropped
         generated = self.predict(z, heard, t, known, dropped, torch.randn_like(z))
-        terms = self.terms(generated, z, known, heard, t)
+        terms = self.terms(generated, z, known, heard, t, dropped)
         loss = torch.stack(list(terms.values())).sum()
         self.log("train/loss", loss.detach(), prog_bar=True)
         for name, term in terms.items():
@@ -170,9 +170,9 @@ class MotionDiffusionSystem(LightningModule):
         return loss
 
     def terms(
-        self, generated: Tensor, z: Tensor, known: Tensor, heard: Tensor, t: Tensor
+        self, generated: Tensor, z: Tensor, known: Tensor, heard: Tensor, t: Tensor, dropped: Tensor
     ) -> dict[str, Tensor]:
-        """The terms, weighted, by name."""
+        """The terms, weighted, by name; who hears nothing is not asked to be in sync."""
         weights = self.weights
         snr = torch.ones(len(t), device=t.device)
         if self.min_snr is not None:
@@ -187,9 +187,10 @@ class MotionDiffusionSystem(LightningModule):
         if weights.landmarks:
             difference = self.space.landmarks(self.decoded(shown) - self.decoded(z)) / 0.1
             terms["landmarks"] = weights.landmarks * difference.square().sum((2, 3)).mean()
-        if self.sync_loss is not None:
+        hears = ~dropped
+        if self.sync_loss is not None and bool(hears.any()):
             mouth = self.space.mouth(self.decoded(shown), self.geometry)
-            terms["sync"] = weights.sync * self.sync_loss(mouth, heard)
+            terms["sync"] = weights.sync * self.sync_loss(mouth[hears], heard[hears])
         return terms
 
     # Validation -------------------------------------------------------------------------------------------
