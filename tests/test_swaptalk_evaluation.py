@@ -237,9 +237,11 @@ def test_a_method_and_its_stages(method: Path, store: Path, tmp_path: Path) -> N
     two.mkdir()
     for name in ("a", "b"):
         (two / name).symlink_to(method)
-    evaluate(two / "a", store, "runs=[a,b]", "rows=[swap]", "clips=1", "frames=4", f"out={tmp_path / 'two'}")
+    evaluate(two / "a", store, "runs=[a,b]", "rows=[swap]", "clips=2", "frames=4", f"out={tmp_path / 'two'}")
     table = read(tmp_path / "two")
     assert table["a: face swap"]["PSNR[rgb]"]["value"] == table["b: face swap"]["PSNR[rgb]"]["value"]
+    pairs = {(one["first"], one["second"], one["p"]) for one in table[""]["comparisons"]}
+    assert pairs == {("a: face swap", "b: face swap", 1.0)}  # rows of one key, and they are equal
     with pytest.raises(TalkgenError, match=r"there is no evaluation for .*FaceSwapSystem alone"):
         evaluate(method, store, f"run={method.name}/swaptalk_face_swap", "clips=1")
 

@@ -138,7 +138,9 @@ def score_methods(cfg: DictConfig, folders: Mapping[str, Path], out: Path) -> Ta
         own_casting = casting if own is scored else Casting(own.clips, casting.people)
         prefix = f"{name}: " if len(methods) > 1 else ""
         made = method.contenders(rows, own, own_casting, prefix)
-        tasks |= {one.name: one.name.removeprefix(prefix) for one in made}
+        for row in rows:  # rows of one key do the same, whatever a method calls them
+            alone = method.contenders([row], own, own_casting, prefix)
+            tasks |= {one.name: row for one in alone}
         contenders += made if own is scored else [AtSize(one, own.clips) for one in made]
     titles = " and ".join(dict.fromkeys(kinds[name].title for name in methods))
     title = f"{titles} on {len(scored.clips)} held-out clips"

@@ -69,6 +69,7 @@ def test_marks_in_every_form(table: Table) -> None:
     text = table.markdown()
     assert "**25.95**" in text and " ≈ |" in text and "significance.csv" in text
     assert "#### As published: paper <x>" in text and "_Source: somewhere_" in text
+    assert "As published" not in table.markdown(upright=True)
     latex = table.latex()
     assert r"\textbf{25.95}" in latex and r"\underline{" in latex and latex.count(r"\toprule") == 2
     assert r"theirs \& ours & 9.1" in latex

@@ -176,7 +176,7 @@ class Table:
         ]
 
     def markdown(self, upright: bool = False) -> str:
-        """Aligned for the eye; ``upright`` has a line a metric, which fits a terminal."""
+        """Aligned for the eye; ``upright`` is for a terminal: a line a metric, without what papers say."""
         forms = {"best": "**{}**", "tied": "{} ≈", "": "{}"}
         lines = [["", "n", *(column.heading for column in self.columns)]]
         for row in self.rows:
@@ -188,7 +188,7 @@ class Table:
             lines = [list(line) for line in zip(*lines, strict=True)]
         below = [f"_Protocol: {self.protocol.line()}_", *self.every_note()]
         blocks = [f"### {self.title}", "", *_grid(lines), "", "\n\n".join(below), ""]
-        for block in self.published:
+        for block in () if upright else self.published:
             cells = [["", *block.columns], *([name, *values] for name, values in block.rows.items())]
             blocks += [f"#### As published: {block.title}", "", *_grid(cells), ""]
             blocks += ["\n\n".join([f"_Source: {block.source}_", *block.notes]), ""]
