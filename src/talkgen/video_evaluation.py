@@ -293,6 +293,11 @@ def _notes(cfg: DictConfig, pairs: PairedVideos, clips: VideoClips) -> list[str]
             notes.append(
                 f"{name}: lengths differ from the truth by up to {off} frames; the rest is not seen."
             )
+    if any(file.wanted for file in pairs.files):
+        notes.append(
+            "Faces are swapped: identity columns ask for the source, and every other column takes the "
+            "target's frames for true, as the paper does."
+        )
     if not all(pairs.own_sound):
         strangers = len(pairs.own_sound) - sum(pairs.own_sound)
         notes.append(

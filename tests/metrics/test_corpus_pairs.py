@@ -127,7 +127,7 @@ def test_stretches_are_cut_and_sources_are_pictures(voxceleb2: Path, tmp_path: P
     assert np.abs(cut.astype(int) - original).mean() < 2
     assert Path(first["source"]).suffix == ".png" and first["out"] == "a.mp4"
     file = pairs.files()[0]
-    assert (file.identity, file.start_seconds, file.audio) == ("ben", 0.08, None)
+    assert (file.identity, file.wanted, file.start_seconds, file.audio) == ("anna", "ben", 0.08, None)
     np.testing.assert_array_equal(file.frames(25).read(0, 4), original)
     write(tmp_path / "made" / "a.mp4", 30, 4)
     assert with_rows(pairs, {"made": tmp_path / "made"}).rows == {"made": [tmp_path / "made" / "a.mp4"]}

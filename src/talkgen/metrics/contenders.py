@@ -162,7 +162,8 @@ class VideoRow:
                 yield Generated(clips.frames(number, start, stop), scored=False)
                 continue
             frames = clips.fitted(number, start, stream.read(start, stop))
-            yield Generated(frames, truth_known=self.own_sound[number])
+            wanted = clips.files[number].wanted
+            yield Generated(frames, truth_known=self.own_sound[number], person=wanted)
 
 
 class AtSize:

@@ -114,11 +114,12 @@ class CorpusPairs:
                 VideoFile(
                     one.id,
                     self.corpus / one.target.video,
-                    (one.source or one.target).identity,
+                    one.target.identity,
                     None if own else self.corpus / sound,
                     one.target.start_seconds,
                     one.target.end_seconds,
                     one.driving.start_seconds,
+                    None if one.source is None else one.source.identity,
                 )
             )
         return made

@@ -36,10 +36,11 @@ class VideoFile:
     Attributes:
         id: unique in the evaluation.
         video: file with the true frames.
-        identity: who is seen.
+        identity: who is seen in it.
         audio: file whose sound drove the generated frames; None: that of ``video``.
         start_seconds, end_seconds: the stretch of ``video`` that is meant; None: to the end.
         audio_start_seconds: where the sound begins in ``audio``.
+        wanted: who should be seen in the generated frames; None: who is seen in the true ones.
     """
 
     id: str
@@ -49,6 +50,7 @@ class VideoFile:
     start_seconds: float = 0.0
     end_seconds: float | None = None
     audio_start_seconds: float = 0.0
+    wanted: str | None = None
 
     def frames(self, fps: float) -> FrameStream:
         """The true frames."""
