@@ -74,7 +74,8 @@ class Diff2Lip:
         cache: leaves inner blocks out at some steps.
         device: where it runs.
         batch_frames: frames that go through the network at a time; memory depends on it.
-        bf16: compute in bfloat16 where the network allows it.
+        bf16: weights and activations in bfloat16, channels last: more than twice as fast where the machine
+            multiplies bfloat16. The diffusion itself stays in float32.
         compiled: compile the network; the first batch of each size takes minutes.
         follows_boxes: crops are the detector's boxes stretched to squares, as published weights know them.
     """
@@ -99,6 +100,8 @@ class Diff2Lip:
         if cover not in ("own", "same"):
             raise ValueError(f"cover is own or same, not {cover!r}")
         self.unet = unet.to(device).eval().requires_grad_(False)
+        if bf16:
+            self.unet = self.unet.to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.diffusion = diffusion.to(device)
         self.sampler = sampler
         self.crop = crop or CROPS["face"]
@@ -108,7 +111,6 @@ class Diff2Lip:
         self.cache = cache
         self.device = device
         self.batch_frames = batch_frames
-        self.bf16 = bf16
         self.follows_boxes = follows_boxes
         self.size = unet.image_size
         self.mask = lower_mask(self.size, share).to(device)
@@ -155,20 +157,19 @@ class Diff2Lip:
         cover = noise
         if self.cover == "own":
             cover = replace(self.noise, seed=COVER_SEED)(frames, self.size).to(self.device)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, self.bf16):
-            generated = inpaint(
-                self.unet,
-                self.diffusion,
-                self.sampler,
-                target.to(self.device),
-                reference.to(self.device),
-                mels.to(self.device),
-                self.mask,
-                noise,
-                torch.Generator(self.device).manual_seed(self.noise.seed),
-                cover,
-                self.cache,
-            )
+        generated = inpaint(
+            self.unet,
+            self.diffusion,
+            self.sampler,
+            target.to(self.device),
+            reference.to(self.device),
+            mels.to(self.device),
+            self.mask,
+            noise,
+            torch.Generator(self.device).manual_seed(self.noise.seed),
+            cover,
+            self.cache,
+        )
         return generated.float().cpu()
 
 
