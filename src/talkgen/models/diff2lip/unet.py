@@ -124,7 +124,7 @@ class Diff2LipUNet(nn.Module):
             self.audio_encoder.out_channels, self.embedding_dim, (rows, columns)
         )
 
-        def residual(channels_in: int, channels_out: int, **resampling: object) -> ResidualBlock:
+        def res_block(channels_in: int, channels_out: int, **resampling: object) -> ResidualBlock:
             return ResidualBlock(
                 channels_in, channels_out, self.embedding_dim, conditioning, dropout, **resampling  # type: ignore[arg-type]
             )  # fmt: skip
@@ -139,27 +139,27 @@ class Diff2LipUNet(nn.Module):
             for _ in range(blocks):
                 down.append(
                     Conditioned(
-                        residual(width, multiplier * channels), *attention(multiplier * channels, side)
+                        res_block(width, multiplier * channels), *attention(multiplier * channels, side)
                     )
                 )
                 width = multiplier * channels
                 widths.append(width)
             if level < len(multipliers) - 1:
-                down.append(Conditioned(residual(width, width, down=(2, 2))))
+                down.append(Conditioned(res_block(width, width, down=(2, 2))))
                 widths.append(width)
                 side //= 2
         self.input_blocks = nn.ModuleList(down)
         self.middle_block = Conditioned(
-            residual(width, width), AttentionBlock(width, head_channels), residual(width, width)
+            res_block(width, width), AttentionBlock(width, head_channels), res_block(width, width)
         )
         up = []
         for level, multiplier in reversed(list(enumerate(multipliers))):
             for i in range(blocks + 1):
-                layers: list[nn.Module] = [residual(width + widths.pop(), multiplier * channels)]
+                layers: list[nn.Module] = [res_block(width + widths.pop(), multiplier * channels)]
                 width = multiplier * channels
                 layers += attention(width, side)
                 if level and i == blocks:
-                    layers.append(residual(width, width, up=True))
+                    layers.append(res_block(width, width, up=True))
                     side *= 2
                 up.append(Conditioned(*layers))
         self.output_blocks = nn.ModuleList(up)
