@@ -149,3 +149,23 @@ def test_mistakes_are_one_sentence(
     assert main(command(inputs, tiny_diff2lip, changed)) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ") and said in last
+
+
+def test_the_method_is_scored_on_whole_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the experiment asks of the table goes through a command line, where None is ``null``."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from talkgen import training
+    from talkgen.configuration import config_folder
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        asked = compose("train", overrides=["experiment=diff2lip"]).evaluate
+        commands: list[list[str]] = []
+        monkeypatch.setattr(training, "_run_process", lambda command: commands.append(command) or 0)
+        monkeypatch.setattr(training, "overrides", list)
+        assert training.run_stages([], "diff2lip-demo", tmp_path, asked) == 0
+        (command,) = commands
+        cfg = compose("evaluate", overrides=command[command.index("evaluate") + 1 :])
+    assert cfg.frames is None and cfg.clips == 12
