@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from talkgen.models.diff2lip.blocks import Conditioned, ResidualBlock
 from talkgen.models.diff2lip.normalisation import group_norm
-from talkgen.models.diff2lip.time_embedding import sinusoidal_embedding
+from talkgen.models.layers.time_embedding import sinusoidal_embedding
 
 MULTIPLIERS = (1, 2, 3, 4)
 STRIDES = ((2, 1), (2, 1), (2, 2))  # (bins, steps) between levels

@@ -15,7 +15,7 @@ from talkgen.models.diff2lip.attention import AttentionBlock
 from talkgen.models.diff2lip.audio_encoder import AudioEncoder, Style
 from talkgen.models.diff2lip.blocks import Conditioned, Conditioning, ResidualBlock
 from talkgen.models.diff2lip.normalisation import group_norm
-from talkgen.models.diff2lip.time_embedding import sinusoidal_embedding
+from talkgen.models.layers.time_embedding import sinusoidal_embedding
 
 
 @dataclass

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from talkgen.models.diff2lip.time_embedding import sinusoidal_embedding
 from talkgen.models.disenttalk.audio_encoder import AudioEncoder
 from talkgen.models.disenttalk.audio_interaction import AudioInteraction, Heard
 from talkgen.models.disenttalk.region_attention import RegionAttention
 from talkgen.models.disenttalk.temporal_convolution import TemporalConvolution
 from talkgen.models.disenttalk.timestep_modulation import TimestepModulation
+from talkgen.models.layers.time_embedding import sinusoidal_embedding
 
 
 class DenoisingBlock(nn.Module):
