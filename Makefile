@@ -29,8 +29,8 @@ demo: $(INSTALLED)     ## install, render the demo corpus, train SwapTalk, print
 	-$(BIN)/talkgen weights get --set demo --accept-licence
 	$(BIN)/python train.py experiment=swaptalk
 
-test: $(DEVELOP)     ## install and run all tests
-	$(BIN)/python -m pytest
+test: $(DEVELOP)     ## install and run all tests, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(DEVELOP)     ## style
 	$(BIN)/ruff check .
