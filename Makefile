@@ -13,7 +13,7 @@ help:            ## show this list
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -e '.[demo]'
+	$(BIN)/python -m pip install -e '.[demo,mediapipe]'
 	touch $@
 
 $(DEVELOP): $(INSTALLED)

@@ -455,17 +455,14 @@ _FILES = (
 
 REGISTRY: dict[str, WeightFile] = {weight.name: weight for weight in _FILES}
 
-_DEMO = ("scrfd_500m", "landmarks_106", "arcface_mbf")
+_DEMO = ("scrfd_500m", "landmarks_106", "arcface_mbf", "edgeface_s", "face_landmarker", "lpips_alex")
 SETS: dict[str, tuple[str, ...]] = {
-    "demo": _DEMO,  # what `make demo` uses: find, align and recognise faces
+    "demo": _DEMO,  # what `make demo` uses: find, align and recognise faces, compare pictures
     "tests": (  # what the tests of the repository read
         *_DEMO,
-        "edgeface_s",
         "dlib_68",
-        "face_landmarker",
         "whisper_tiny_en",
         "silero_vad",
-        "lpips_alex",
         "lpips_vgg",
         "fid_inception",
         "fvd_i3d",
