@@ -17,9 +17,10 @@ from talkgen.data.datamodule import TalkingFaceData
 from talkgen.data.windows import WindowSettings
 from talkgen.errors import TalkgenError
 from talkgen.systems.callbacks.checkpoints import CheckpointEvery, Interrupted
+from talkgen.systems.callbacks.clip_videos import choose_clips
 from talkgen.systems.callbacks.ema import EMA
 from talkgen.systems.callbacks.nan_guard import NaNGuard
-from talkgen.systems.callbacks.samples import SampleVideos, choose_clips
+from talkgen.systems.callbacks.samples import SampleVideos
 from talkgen.systems.callbacks.seeding import SeedEachStep
 from talkgen.systems.metrics_csv import MetricsCSV
 from talkgen.systems.schedules import warmup_cosine
@@ -208,7 +209,7 @@ def test_sample_videos_have_sound_and_both_pictures(tiny_store, tmp_path):
     data.data.setup("fit")
     system = Negative()
     trainer = SimpleNamespace(is_global_zero=True, datamodule=data, callbacks=[], loggers=[])
-    SampleVideos(tmp_path, every=2, size=32, clips=3, seconds=0.8)._write_all(trainer, system, 40)
+    SampleVideos(tmp_path, every=2, size=32, clips=3, seconds=0.8).write_all(trainer, system, 40)
     (file,) = tmp_path.iterdir()  # one held-out clip
     assert file.name == "step-0000040-person4_clip.mp4"
     info = probe(file)

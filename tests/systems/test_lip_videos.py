@@ -52,7 +52,11 @@ def test_truth_own_sound_and_other_sound_stand_side_by_side(tiny_store, tmp_path
     own, other = data.clips("val")[0], data.clips("train")[0]
     data.clips = lambda split: [own, other]  # type: ignore[method-assign]
     trainer = SimpleNamespace(
-        is_global_zero=True, num_training_batches=10, datamodule=SimpleNamespace(data=data), callbacks=[]
+        is_global_zero=True,
+        num_training_batches=10,
+        datamodule=SimpleNamespace(data=data),
+        callbacks=[],
+        loggers=[],
     )
     callback = LipVideos(tmp_path / "samples", every=5, clips=2, seconds=1.0)
     for batch in range(10):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from talkgen.audio.alignment import mel_windows, per_frame_mel_window
@@ -16,8 +16,7 @@ from talkgen.data.clip import Clip
 from talkgen.data.datamodule import TalkingFaceData
 from talkgen.data.latent_data import LatentData
 from talkgen.data.windows import as_model, as_uint8, resize_frames
-from talkgen.systems.callbacks.samples import CHUNK, SAMPLE_RATE, choose_clips, evaluated
-from talkgen.video.writer import VideoWriter
+from talkgen.systems.callbacks.clip_videos import CHUNK, ClipVideos, write_beside
 
 
 class MovesLips(Protocol):
@@ -46,59 +45,29 @@ class Shown:
     piece: int
 
 
-class LipVideos(Callback):
-    """``step-0000000-<clip>.mp4``: ground truth | lips from its own sound | from the next clip's.
+class LipVideos(ClipVideos):
+    """Ground truth | lips from its own sound | from the next clip's.
 
     The sound of the file is the clip's own: the picture in the middle should agree with it, the one on the
-    right should not. Written every ``every`` batches and at the end, always of the same clips, on averaged
-    weights where there are any. For systems that hear ``mel_per_frame``.
-
-    Args:
-        folder: where the videos go.
-        every: batches between two sets.
-        clips: how many clips.
-        seconds: length of each video.
+    right should not. (A swapped clip would have the sound of its original, which is no other sound.) For
+    systems that hear ``mel_per_frame``.
     """
 
-    def __init__(self, folder: str | Path, every: int, clips: int = 2, seconds: float = 3.0) -> None:
-        self.folder = Path(folder)
-        self.every = every
-        self.clips = clips
-        self.seconds = seconds
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """How it looks now."""
-        done = batch_idx + 1
-        if trainer.is_global_zero and (done % self.every == 0 or done == trainer.num_training_batches):
-            data = trainer.datamodule.data  # type: ignore[attr-defined]
-            held_out = data.clips("val")
-            # a swapped clip has the sound of its original, which would be no other sound
-            clips = choose_clips([clip for clip in held_out if clip.swap_of is None] or held_out, self.clips)
-            with evaluated(trainer, pl_module):
-                for clip, other in zip(clips, [*clips[1:], *clips[:1]], strict=True):
-                    file = self.folder / f"step-{done:07d}-{clip.id.replace('/', '_')}.mp4"
-                    self._write(data, clip, other, pl_module, file)
-
-    def _write(self, data: TalkingFaceData, clip: Clip, other: Clip, system: Any, file: Path) -> None:
-        count = min(clip.frames, round(self.seconds * clip.fps))
+    def write(self, data: TalkingFaceData, clip: Clip, other: Clip, system: Any, file: Path) -> None:
+        """Truth, and the lips from both sounds."""
+        count = self.frames(clip)
         shown = show_codes(data, clip, count) if isinstance(data, LatentData) else show(data, clip, count)
-        count, size = shown.truth.shape[:2]
-        samples = min(round(count / clip.fps * SAMPLE_RATE), data.store.length(clip, "waveform"))
-        waveform = data.store.array(clip, "waveform", 0, samples).astype(np.float32) / 32768
+        count = len(shown.truth)
         heard = [torch.from_numpy(mels(data, who, count)).to(system.device) for who in (clip, other)]
         target, reference = shown.target.to(system.device), shown.reference.to(system.device)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with VideoWriter(
-            file, clip.fps, 3 * size, size, audio=(waveform, SAMPLE_RATE), synthetic=True
-        ) as writer:
+
+        def rows() -> Iterator[tuple[NDArray[np.uint8], ...]]:
             for start in range(0, count, shown.piece):
                 part = slice(start, start + shown.piece)
                 made = [as_uint8(system.sample(target[part], reference, mel[part])) for mel in heard]
-                rows = [pictures.cpu().numpy() for pictures in made]
-                for pictures in zip(shown.truth[part], *rows, strict=True):
-                    writer.write(np.concatenate(pictures, axis=1))
+                yield from zip(shown.truth[part], *(row.cpu().numpy() for row in made), strict=True)
+
+        write_beside(file, data.store, clip, count, rows())
 
 
 def show_codes(data: LatentData, clip: Clip, count: int) -> Shown:
