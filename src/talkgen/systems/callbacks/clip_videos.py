@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ SAMPLE_RATE = 16000
 CHUNK = 16  # frames that go through a network at once
 
 
-class ClipVideos(Callback):
+class ClipVideos(Callback, ABC):
     """``step-0000000-<clip>.mp4``, every ``every`` batches and at the end.
 
     Always of the same clips, the first of each held-out identity in turn (no swapped one where there are
@@ -41,9 +42,9 @@ class ClipVideos(Callback):
         self.clips = clips
         self.seconds = seconds
 
+    @abstractmethod
     def write(self, data: Any, clip: Clip, other: Clip, system: Any, file: Path) -> None:
         """Write what the system makes of a clip; ``other`` is the next of the clips."""
-        raise TypeError(f"{type(self).__name__} does not say what its videos show")
 
     def frames(self, clip: Clip) -> int:
         """How many frames of a clip are shown."""
