@@ -31,3 +31,13 @@ def test_its_profiler_does_not_kill_a_training():
     done = subprocess.run([sys.executable, "-c", AFTER_A_TRAINING], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "alive" in done.stdout
+
+
+@pytest.mark.skipif(not weights.available("face_landmarker"), reason="face_landmarker is not here")
+def test_a_mesh_that_is_dropped_waits_for_nobody() -> None:
+    from talkgen.faces.mesh import FaceMesh
+
+    first = FaceMesh()
+    landmarker = first._landmarker
+    del first  # MediaPipe's clean-up in a garbage collection may wait forever
+    assert FaceMesh()._landmarker is landmarker

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import signal
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,10 +40,28 @@ IBUG_FROM_MESH = np.array([
 # fmt: on
 
 
-def _forget(landmarker: weakref.ref[Any]) -> None:
-    alive = landmarker()
-    if alive is not None:
-        alive._handle = None
+@functools.cache
+def _open(file: str, faces: int, threshold: float) -> Any:
+    """The landmarker, which is kept until the process ends.
+
+    Its clean-up waits for a thread of its own. Garbage collection may end that thread first, and what
+    happened to run then would wait forever; at the end of the interpreter it is gone in any case, and a
+    traceback is printed. The end of the process frees the model anyway.
+    """
+    tasks = require("mediapipe.tasks.python", "'talkgen[mediapipe]'")
+    _ignore_profiling_signals()
+    options = tasks.vision.FaceLandmarkerOptions(
+        base_options=tasks.BaseOptions(model_asset_path=file),
+        num_faces=faces,
+        min_face_detection_confidence=threshold,
+    )
+    landmarker = tasks.vision.FaceLandmarker.create_from_options(options)
+    atexit.register(_forget, landmarker)
+    return landmarker
+
+
+def _forget(landmarker: Any) -> None:
+    landmarker._handle = None
 
 
 class FaceMesh:
@@ -59,17 +77,7 @@ class FaceMesh:
 
     def __init__(self, faces: int = 1, threshold: float = 0.5) -> None:
         self._mediapipe = require("mediapipe", "'talkgen[mediapipe]'")
-        tasks = require("mediapipe.tasks.python", "'talkgen[mediapipe]'")
-        _ignore_profiling_signals()
-        options = tasks.vision.FaceLandmarkerOptions(
-            base_options=tasks.BaseOptions(model_asset_path=str(weights.find("face_landmarker"))),
-            num_faces=faces,
-            min_face_detection_confidence=threshold,
-        )
-        self._landmarker = tasks.vision.FaceLandmarker.create_from_options(options)
-        # MediaPipe's clean-up needs threads that are gone when the interpreter ends, and prints a traceback;
-        # the end of the process frees the model anyway.
-        atexit.register(_forget, weakref.ref(self._landmarker))
+        self._landmarker = _open(str(weights.find("face_landmarker")), faces, threshold)
 
     def points(self, frame: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """The 478 points (478, 2) of every face found, in pixels; uint8 RGB in."""
