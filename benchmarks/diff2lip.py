@@ -30,7 +30,7 @@ from talkgen.diffusion.unipc import UniPC
 from talkgen.inference.contenders import Casting, CopiedMouth
 from talkgen.inference.diff2lip import Diff2Lip, load_diff2lip, run_of
 from talkgen.inference.diff2lip_contenders import Diff2LipRow
-from talkgen.inference.expert_sync import ExpertSyncConfidence
+from talkgen.inference.expert_sync import ExpertSync
 from talkgen.inference.runs import run_config
 from talkgen.inference.stages import DISTILLED_STAGE, diff2lip_run
 from talkgen.metrics.contenders import Contender, GroundTruth
@@ -147,7 +147,7 @@ def measure(
         [
             MouthOpeningCorrelation("corpus"),
             LMD("mouth,centred"),
-            *([ExpertSyncConfidence(expert)] if expert else []),
+            *([ExpertSync("confidence", expert)] if expert else []),
             PSNR(region="mouth"),
         ]
         for _ in contenders

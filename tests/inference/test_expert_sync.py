@@ -11,13 +11,7 @@ from omegaconf import OmegaConf
 
 from talkgen.configuration import RunFolder
 from talkgen.faces.crop import CropSettings
-from talkgen.inference.expert_sync import (
-    ExpertSyncConfidence,
-    ExpertSyncDistance,
-    ExpertSyncOffset,
-    follow_faces,
-    score_of,
-)
+from talkgen.inference.expert_sync import ExpertSync, follow_faces, score_of
 from talkgen.metrics.footage import Footage
 from talkgen.models.experts.syncnet import SyncNet
 
@@ -82,7 +76,7 @@ def test_columns_of_a_run(run: Path) -> None:
     frames = torch.from_numpy(rng.integers(0, 256, (30, 90, 120, 3), np.uint8))
     points = torch.from_numpy(face(30))
     sound = torch.from_numpy(rng.normal(0, 0.1, 30 * 640).astype(np.float32))
-    metrics = [ExpertSyncConfidence(run), ExpertSyncDistance(run), ExpertSyncOffset(run)]
+    metrics = [ExpertSync("confidence", run), ExpertSync("distance", run), ExpertSync("offset", run)]
     for metric in metrics:
         for start, stop in ((0, 16), (16, 30)):
             part = slice(start, stop)
@@ -104,7 +98,7 @@ def test_columns_of_a_run(run: Path) -> None:
 
 
 def test_without_an_expert_no_number() -> None:
-    metric = ExpertSyncDistance(None)
+    metric = ExpertSync("distance", None)
     frames = torch.zeros(8, 8, 8, 3, dtype=torch.uint8)
     points = torch.zeros(8, 68, 2)
     metric.update(

@@ -23,7 +23,7 @@ from talkgen.metrics.footage import Footage
 from talkgen.metrics.fvd import FVD
 from talkgen.metrics.jerk import JerkRatio
 from talkgen.metrics.landmark_source import LandmarkSource, open_landmark_source
-from talkgen.metrics.lip_sync_error import AVOffset, LSEConfidence, LSEDistance
+from talkgen.metrics.lip_sync_error import LipSyncError
 from talkgen.metrics.lmd import LMD
 from talkgen.metrics.lpips import LPIPS, TLPIPS
 from talkgen.metrics.mouth_opening import MouthOpeningCorrelation
@@ -202,8 +202,8 @@ def test_sound_that_is_moved_moves_the_offset(clip: Clip) -> None:
     values = {}
     for shift in (0, 4):  # frames, late
         moved = Clip(clip.frames, clip.landmarks, clip.sound.roll(shift * 640), clip.detect)
-        values[shift] = [moved.show(m("lossless"), clip.frames) for m in (AVOffset, LSEDistance)]
+        values[shift] = [moved.show(LipSyncError(r, "lossless"), clip.frames) for r in ("offset", "distance")]
     assert values[4][0] >= values[0][0] + 2
     other = Clip(clip.frames, clip.landmarks, clip.sound.flip(0), clip.detect)
-    own = clip.show(LSEConfidence("lossless"), clip.frames)
-    assert other.show(LSEConfidence("lossless"), clip.frames) < own - 1
+    own = clip.show(LipSyncError("confidence", "lossless"), clip.frames)
+    assert other.show(LipSyncError("confidence", "lossless"), clip.frames) < own - 1

@@ -20,7 +20,7 @@ from talkgen.audio.waveform import load_waveform, to_int16
 from talkgen.metrics import lip_sync_error
 from talkgen.metrics.contenders import GroundTruth
 from talkgen.metrics.footage import Footage
-from talkgen.metrics.lip_sync_error import AVOffset, LSEConfidence, LSEDistance, clip_vectors
+from talkgen.metrics.lip_sync_error import LipSyncError, clip_vectors
 from talkgen.metrics.published_codecs import (
     default_jpeg,
     published_crops,
@@ -192,7 +192,11 @@ def test_pieces_make_the_clip_and_columns_share_the_network(
     original = lip_sync_error.embed_video
     monkeypatch.setattr(lip_sync_error, "embed_video", lambda *a: calls.append(1) or original(*a))
     frames, wave = speaking_pattern.video(16), speaking_pattern.sound(16 * 640)
-    metrics = [LSEConfidence("lossless"), LSEDistance("lossless"), AVOffset("lossless")]
+    metrics = [
+        LipSyncError("confidence", "lossless"),
+        LipSyncError("distance", "lossless"),
+        LipSyncError("offset", "lossless"),
+    ]
     for metric in metrics:
         for clip in (0, 1):
             for start, stop in ((0, 9), (9, 16)):
@@ -225,7 +229,7 @@ def test_a_real_clip_from_file_to_column_in_the_published_way(
         return points.expand(len(frames), 68, 2)
 
     clips = VideoClips([VideoFile("lia", file, "lia")], [count], piece=12)
-    row = [LSEConfidence(), LSEDistance(), AVOffset()]
+    row = [LipSyncError("confidence"), LipSyncError("distance"), LipSyncError("offset")]
     score([GroundTruth()], [row], clips, detect, tmp_path)
     lip_sync_error._shared_vectors.cache_clear()
 
@@ -268,15 +272,20 @@ def test_a_real_clip_from_file_to_column_in_the_published_way(
 
 def test_without_weights_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALKGEN_WEIGHTS", str(tmp_path))
-    metric = LSEConfidence()
+    metric = LipSyncError("confidence")
     metric.update(footage(0, speaking_pattern.video(6), speaking_pattern.sound(6 * 640), 0, 6))
     assert metric.per_clip() == {} and torch.isnan(metric.compute())
     assert "talkgen weights get syncnet_v2" in str(metric.lacking)
 
 
-def test_columns_say_the_way() -> None:
-    assert LSEConfidence().column == "LSE-C[exact,track]"
-    assert LSEDistance("lossless", "whole", "inside").column == "LSE-D[lossless,whole,any length]"
+def test_columns_say_the_way_and_which_end_is_better() -> None:
+    assert LipSyncError("confidence").column == "LSE-C[exact,track]"
+    inside = LipSyncError("distance", "lossless", "whole", "inside")
+    assert inside.column == "LSE-D[lossless,whole,any length]"
+    rows = [LipSyncError(reading) for reading in ("confidence", "distance", "offset")]
+    assert [(row.digits, row.higher_is_better) for row in rows] == [(3, True), (3, False), (2, False)]
+    with pytest.raises(ValueError, match="'lag' is not one of confidence, distance, offset"):
+        LipSyncError("lag")
 
 
 def test_golden_scores_with_the_official_weights(shared: Path) -> None:

@@ -10,7 +10,7 @@ shift is looked for near 0.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -26,10 +26,9 @@ from talkgen.faces.alignment import crop_matrices
 from talkgen.faces.crop import CROPS, CropSettings, crop_frame, transform_points
 from talkgen.inference.av_offset import AVOffset, load_av_offset
 from talkgen.metrics.footage import Footage
-from talkgen.metrics.required_weights import NeedsWeights
 from talkgen.metrics.shared_features import SharedFeatures
 from talkgen.metrics.sync_distance import SHIFTS, SyncScore, shifted_distances, sync_score
-from talkgen.metrics.whole_clip import WholeClip
+from talkgen.metrics.sync_metric import Reading, SyncMetric, generated_points
 
 EXPERIMENT = "evaluation_sync_expert"
 NEAR = 5
@@ -108,20 +107,26 @@ def _digests(run: Path) -> dict[str, str]:
     return {name: load_av_offset(run).sha256}
 
 
-class _ExpertSync(WholeClip, NeedsWeights):
-    """Scores whole clips at 25 fps by a run of ``experiment=evaluation_sync_expert``.
+class ExpertSync(SyncMetric):
+    """Columns by a run of ``experiment=evaluation_sync_expert``; see ``score_of``.
+
+    Distances lie between 0 and 2; √2 is that of strangers.
 
     Args:
-        run: its folder; None where there is none.
+        reading: ``"confidence"``, ``"distance"`` or ``"offset"``.
+        run: folder of the expert; None where there is none.
     """
 
-    name: ClassVar[str]
+    names: ClassVar[Mapping[Reading, str]] = {
+        "confidence": "sync confidence",
+        "distance": "sync distance",
+        "offset": "abs sync offset",
+    }
     needs = frozenset({"sound", "landmarks"})
 
-    def __init__(self, run: str | Path | None) -> None:
-        super().__init__()
+    def __init__(self, reading: Reading, run: str | Path | None) -> None:
+        super().__init__(reading, "talkgen's expert")
         self.run = None if run is None else Path(run)
-        self.column = f"{self.name}[talkgen's expert]"
 
     @property
     def lacking(self) -> TalkgenError | None:
@@ -137,50 +142,7 @@ class _ExpertSync(WholeClip, NeedsWeights):
         """The expert's training data → sha256 of its checkpoint."""
         return {} if self.run is None else _digests(self.run)
 
-    def update(self, footage: Footage) -> None:
-        """Add a piece of a clip; nothing without an expert."""
-        if self.run is not None:
-            super().update(footage)
-
-    def score(self, pieces: Sequence[Footage]) -> SyncScore:
+    def score(self, frames: Tensor, sound: Tensor, pieces: Sequence[Footage]) -> SyncScore:
         """Of one clip."""
         assert self.run is not None  # by ``update``
-        frames = torch.cat([piece.generated for piece in pieces])
-        points = torch.cat([p.generated_landmarks for p in pieces if p.generated_landmarks is not None])
-        sound = torch.cat([piece.sound for piece in pieces if piece.sound is not None])
-        return score_of(_shared_vectors(self.run)(frames, points, sound))
-
-
-class ExpertSyncConfidence(_ExpertSync):
-    """How much nearer lips and sound are at the best shift than at a middling one."""
-
-    name = "sync confidence"
-    higher_is_better = True
-
-    def clip_value(self, pieces: Sequence[Footage]) -> float:
-        """See ``score_of``."""
-        return self.score(pieces).confidence
-
-
-class ExpertSyncDistance(_ExpertSync):
-    """Distance of lips and sound at the best shift, between 0 and 2; √2 is that of strangers."""
-
-    name = "sync distance"
-    higher_is_better = False
-
-    def clip_value(self, pieces: Sequence[Footage]) -> float:
-        """See ``score_of``."""
-        return self.score(pieces).distance
-
-
-class ExpertSyncOffset(_ExpertSync):
-    """Mean of |best shift| over clips, in frames of 40 ms."""
-
-    name = "abs sync offset"
-    higher_is_better = False
-    digits = 2
-
-    def clip_value(self, pieces: Sequence[Footage]) -> float:
-        """See ``score_of``; NaN without a score."""
-        score = self.score(pieces)
-        return float("nan") if np.isnan(score.distance) else float(abs(score.offset))
+        return score_of(_shared_vectors(self.run)(frames, generated_points(pieces), sound))

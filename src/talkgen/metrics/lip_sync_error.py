@@ -8,7 +8,7 @@ zero vectors; ``ends="inside"`` leaves those out, under a name of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -22,11 +22,11 @@ from talkgen.audio.mfcc import syncnet_mfcc
 from talkgen.audio.waveform import to_int16
 from talkgen.metrics.footage import Footage
 from talkgen.metrics.published_codecs import default_jpeg, published_crops, published_input
-from talkgen.metrics.required_weights import NeedsWeights, weight_digests
+from talkgen.metrics.required_weights import weight_digests
 from talkgen.metrics.shared_features import SharedFeatures, expert_device, named
 from talkgen.metrics.sync_crop import SIZE, crop_track, face_boxes, fill_gaps
 from talkgen.metrics.sync_distance import Ends, SyncScore, shifted_distances, sync_score
-from talkgen.metrics.whole_clip import WholeClip
+from talkgen.metrics.sync_metric import Reading, SyncMetric, generated_points
 from talkgen.models.experts.syncnet_v2 import (
     DIM,
     FRAMES,
@@ -105,10 +105,14 @@ def _network() -> SyncNetV2:
     return load_syncnet_v2(WEIGHTS).to(expert_device())
 
 
-class _SyncMetric(WholeClip, NeedsWeights):
-    """Scores whole clips at 25 fps by ``syncnet_v2``, whose file must be on this machine.
+class LipSyncError(SyncMetric):
+    """LSE-C, LSE-D and the offset by ``syncnet_v2``, whose file must be on this machine.
+
+    LSE-C ("Sync-C", "AV confidence") falls with the length of a clip: 6.1 at 29 frames where it is 7.2 at 75
+    and 7.6 at 250. LSE-D is also called "Sync-D".
 
     Args:
+        reading: ``"confidence"`` (LSE-C), ``"distance"`` (LSE-D) or ``"offset"``.
         path: ``"exact"``, the encoders of the published scripts, or ``"lossless"``.
         crop: ``"track"`` cuts the face out as the pipeline for videos in the wild does, by a box that comes
             from the landmarks; ``"whole"`` takes the frame for a face crop, as the scripts for LRS do.
@@ -116,11 +120,17 @@ class _SyncMetric(WholeClip, NeedsWeights):
             does not fall with the length of a clip, but it is no published number.
     """
 
-    name: ClassVar[str]
+    names: ClassVar[Mapping[Reading, str]] = {
+        "confidence": "LSE-C",
+        "distance": "LSE-D",
+        "offset": "abs AV offset",
+    }
     weight_names = (WEIGHTS,)
 
-    def __init__(self, path: CodecPath = "exact", crop: Crop = "track", ends: Ends = "zeros") -> None:
-        super().__init__()
+    def __init__(
+        self, reading: Reading, path: CodecPath = "exact", crop: Crop = "track", ends: Ends = "zeros"
+    ) -> None:
+        super().__init__(reading, f"{path},{crop}" if ends == "zeros" else f"{path},{crop},any length")
         for value, known in ((path, ("exact", "lossless")), (crop, ("track", "whole"))):
             if value not in known:
                 raise ValueError(f"{value!r} is not one of {', '.join(known)}")
@@ -128,60 +138,12 @@ class _SyncMetric(WholeClip, NeedsWeights):
         self.crop: Crop = crop
         self.ends: Ends = ends
         self.needs = frozenset({"sound", "landmarks"} if crop == "track" else {"sound"})
-        variant = f"{path},{crop}" if ends == "zeros" else f"{path},{crop},any length"
-        self.column = f"{self.name}[{variant}]"
 
-    def update(self, footage: Footage) -> None:
-        """Add a piece of a clip; nothing without weights."""
-        if self.lacking is None:
-            super().update(footage)
-
-    def score(self, pieces: Sequence[Footage]) -> SyncScore:
+    def score(self, frames: Tensor, sound: Tensor, pieces: Sequence[Footage]) -> SyncScore:
         """Of one clip."""
-        frames = torch.cat([piece.generated for piece in pieces])
-        sound = torch.cat([piece.sound for piece in pieces if piece.sound is not None])
         boxes = torch.full((len(frames), 4), torch.nan, dtype=torch.float64)
         if self.crop == "track":
-            points = [p.generated_landmarks for p in pieces if p.generated_landmarks is not None]
-            boxes = torch.from_numpy(face_boxes(torch.cat(points).numpy()))
+            boxes = torch.from_numpy(face_boxes(generated_points(pieces).numpy()))
         waveform = torch.from_numpy(to_int16(sound.numpy()))
         lip, audio = _shared_vectors(self.path, self.crop == "track")(frames, waveform, boxes)
         return sync_score(shifted_distances(lip, audio, ends=self.ends))
-
-
-class LSEConfidence(_SyncMetric):
-    """LSE-C ("Sync-C", "AV confidence"): how much nearer lips and sound are at the best shift than at most.
-
-    Falls with the length of a clip: 6.1 at 29 frames where it is 7.2 at 75 and 7.6 at 250.
-    """
-
-    name = "LSE-C"
-    higher_is_better = True
-
-    def clip_value(self, pieces: Sequence[Footage]) -> float:
-        """See ``SyncScore``."""
-        return self.score(pieces).confidence
-
-
-class LSEDistance(_SyncMetric):
-    """LSE-D ("Sync-D"): distance of lips and sound at the best shift."""
-
-    name = "LSE-D"
-    higher_is_better = False
-
-    def clip_value(self, pieces: Sequence[Footage]) -> float:
-        """See ``SyncScore``."""
-        return self.score(pieces).distance
-
-
-class AVOffset(_SyncMetric):
-    """Mean of |offset| over clips, in frames of 40 ms; the offset is the shift at which LSE-D is reached."""
-
-    name = "abs AV offset"
-    higher_is_better = False
-    digits = 2
-
-    def clip_value(self, pieces: Sequence[Footage]) -> float:
-        """See ``SyncScore``; NaN without windows."""
-        score = self.score(pieces)
-        return float("nan") if np.isnan(score.distance) else float(abs(score.offset))
