@@ -9,66 +9,36 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 from tqdm import tqdm
 
 from talkgen.data.clip import Clip
-from talkgen.data.files import read_description, temporary_name, write_atomically
+from talkgen.data.clip_rows import FORMAT, ClipRows
+from talkgen.data.files import only_one, temporary_name, write_atomically
 from talkgen.data.store import Store
 from talkgen.errors import FileError
 
-FORMAT = 1
 
+class ArrayCache(ClipRows):
+    """An array a clip: rows (rows, dim), of the same dim for every clip."""
 
-class ArrayCache:
-    """An array a clip, as one memory map, which all processes of a machine share.
+    description_file = "cache.json"
+    array_file = "array.npy"
+    unit = "rows"
+    missing = "holds no complete arrays; the command that makes them goes on"
+    foreign = "holds arrays of another corpus or another network; delete it"
+    array = ClipRows.rows
 
-    Pickling sends the folder alone.
-
-    Attributes:
-        folder: where it lies.
-        key: what the arrays depend on.
-        dim: length of a row.
-    """
-
-    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
-        self.folder = folder
-        self.key: str = description["key"]
-        rows = list(description["clips"].values())
-        ends = np.cumsum(rows, dtype=np.int64)
-        self._range = {
-            name: (int(end) - count, int(end))
-            for name, end, count in zip(description["clips"], ends, rows, strict=True)
-        }
-        self._array = np.load(folder / "array.npy", mmap_mode="r", allow_pickle=False)
-        self.dim: int = self._array.shape[1]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ArrayCache.open, (self.folder,)
-
-    def __contains__(self, clip_id: str) -> bool:
-        return clip_id in self._range
-
-    @classmethod
-    def open(cls, folder: str | Path) -> ArrayCache:
-        """The cache in a folder.
-
-        Raises:
-            FileError: there is no complete one.
-        """
-        folder = Path(folder)
-        missing = "holds no complete arrays; the command that makes them goes on"
-        description = read_description(folder / "cache.json", FORMAT, missing)
-        return cls(folder, description)
+    @property
+    def dim(self) -> int:
+        """Length of a row."""
+        return int(self._rows.shape[1])
 
     @classmethod
     def build(
@@ -98,26 +68,12 @@ class ArrayCache:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         key = f"{key} {store.description['manifest_sha256']}"
-        with _only_one(folder):
+        with only_one(folder):
             if not (folder / "cache.json").is_file():
                 _make(folder, store.clips if clips is None else clips, key, make, title, progress)
         cache = cls.open(folder)
-        if cache.key != key:
-            raise FileError(folder, "holds arrays of another corpus or another network; delete it")
+        cache.need(key)
         return cache
-
-    def array(self, clip_id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows `start` to `stop` of a clip (to its end by default); a copy.
-
-        Raises:
-            KeyError: there is no such clip.
-            IndexError: it has no such rows.
-        """
-        first, last = self._range[clip_id]
-        stop = last - first if stop is None else stop
-        if not 0 <= start <= stop <= last - first:
-            raise IndexError(f"clip {clip_id} has {last - first} rows, wanted {start} to {stop}")
-        return np.array(self._array[first + start : first + stop])
 
 
 def _make(
@@ -152,11 +108,3 @@ def _make(
     description = {"format": FORMAT, "key": key, "clips": rows}
     write_atomically(folder / "cache.json", json.dumps(description, ensure_ascii=False).encode())
     shutil.rmtree(parts, ignore_errors=True)
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Let one process build; the lock goes with its process, however that ends."""
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

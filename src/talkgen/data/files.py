@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from talkgen.errors import FileError
+
+log = logging.getLogger(__name__)
 
 
 def temporary_name(file: str | Path) -> Path:
@@ -43,3 +49,15 @@ def read_description(file: Path, version: int, missing: str) -> dict[str, Any]:
     if description.get("format") != version:
         raise FileError(file, f"is of format {description.get('format')}, not {version}; delete the folder")
     return description
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Let one process build in a folder; others wait. The lock goes with its process, however that ends."""
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("another process is at work in %s; waiting for it", folder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

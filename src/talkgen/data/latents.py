@@ -14,17 +14,14 @@ none of the encoder's 217 GFLOP.
 from __future__ import annotations
 
 import copy
-import fcntl
 import hashlib
 import io
 import json
-import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,13 +30,11 @@ import numpy as np
 from tqdm import tqdm
 
 from talkgen.data.clip import Clip
-from talkgen.data.files import read_description, write_atomically
+from talkgen.data.clip_rows import FORMAT, ClipRows
+from talkgen.data.files import only_one, write_atomically
 from talkgen.data.store import Store
 from talkgen.errors import FileError
 
-log = logging.getLogger(__name__)
-
-FORMAT = 1
 IDENTITY_FRAMES = 8  # of a clip, spread evenly, whose directions are averaged
 _SAVE_SECONDS = 5.0  # a build that is killed loses no more than this
 
@@ -97,47 +92,32 @@ def latents_folder(store: Store, encode: LatentEncoder) -> Path:
     return encode.folder / "latents" / latent_key(store, encode)
 
 
-class LatentCache:
+class LatentCache(ClipRows):
     """The codes of every clip of a store, and the direction of who is seen in it.
 
         latents = LatentCache.build(latents_folder(store, encode), store, encode)
         latents.codes("id000_00_en", 10, 15)   # uint16 (5, h, w)
 
-    The codes are one memory map, which all processes of a machine share. Pickling sends the folder alone.
+    ``codes`` and ``codes_at`` give rows, uint16 `(n, h, w)`, one a frame.
 
     Attributes:
-        folder: where it lies.
-        key: see `latent_key`.
         size: pixels of the pictures that codes decode to.
         shape: (h, w) of a frame's codes.
     """
 
+    description_file = "latents.json"
+    array_file = "codes.npy"
+    unit = "frames"
+    missing = "holds no complete latents; training a stage that reads them makes them"
+    foreign = "holds latents of another VQGAN or another corpus; delete it, or name another"
+    codes = ClipRows.rows
+    codes_at = ClipRows.rows_at
+
     def __init__(self, folder: Path, description: dict[str, Any]) -> None:
-        self.folder = folder
-        self.key: str = description["key"]
+        super().__init__(folder, description)
         self.size: int = description["size"]
-        lengths: dict[str, int] = description["clips"]
-        ends = np.cumsum(list(lengths.values()), dtype=np.int64)
-        self._place = {name: number for number, name in enumerate(lengths)}
-        self._ends = ends
-        self._codes = np.load(folder / "codes.npy", mmap_mode="r", allow_pickle=False)
-        self.shape: tuple[int, int] = self._codes.shape[1:]
+        self.shape: tuple[int, int] = self._rows.shape[1:]
         self._identities = _read_identities(folder)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LatentCache.open, (self.folder,)
-
-    @classmethod
-    def open(cls, folder: str | Path) -> LatentCache:
-        """The cache in a folder.
-
-        Raises:
-            FileError: there is no complete one.
-        """
-        folder = Path(folder)
-        missing = "holds no complete latents; training a stage that reads them makes them"
-        description = read_description(folder / "latents.json", FORMAT, missing)
-        return cls(folder, description)
 
     @classmethod
     def build(
@@ -170,7 +150,7 @@ class LatentCache:
         folder.mkdir(parents=True, exist_ok=True)
         readers = readers or min(8, os.cpu_count() or 1)
         key = latent_key(store, encode)
-        with _only_one(folder):
+        with only_one(folder):
             if not (folder / "latents.json").is_file():
                 _write_codes(folder, key, store, encode, batch_size or encode.batch_size, readers, progress)
             cache = cls.open(folder)
@@ -180,45 +160,10 @@ class LatentCache:
                 cache = cls.open(folder)
         return cache
 
-    def __contains__(self, clip_id: str) -> bool:
-        return clip_id in self._place
-
-    def need(self, key: str) -> None:
-        """Refuse codes of something else.
-
-        Raises:
-            FileError: these have another key.
-        """
-        if self.key != key:
-            raise FileError(
-                self.folder, "holds latents of another VQGAN or another corpus; delete it, or name another"
-            )
-
     @property
     def has_identities(self) -> bool:
         """Whether a recogniser looked at the clips."""
         return self._identities is not None
-
-    def codes(self, clip_id: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Codes of frames `start` to `stop` of a clip (to its end by default), uint16 `(n, h, w)`; a copy.
-
-        Raises:
-            KeyError: there is no such clip.
-            IndexError: it has no such frames.
-        """
-        first, last = self._range(clip_id)
-        stop = last - first if stop is None else stop
-        if not 0 <= start <= stop <= last - first:
-            raise IndexError(f"clip {clip_id} has {last - first} frames, wanted {start} to {stop}")
-        return np.array(self._codes[first + start : first + stop])
-
-    def codes_at(self, clip_id: str, frames: Sequence[int]) -> np.ndarray:
-        """Codes of the frames with these numbers, uint16 `(n, h, w)`."""
-        first, last = self._range(clip_id)
-        wanted = np.asarray(frames, np.int64)
-        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < last - first):
-            raise IndexError(f"clip {clip_id} has {last - first} frames, wanted {wanted.tolist()}")
-        return np.asarray(self._codes[first + wanted])
 
     def identity(self, clip_id: str) -> np.ndarray:
         """Direction of who is seen in a clip, float32 `(dim,)` of length 1.
@@ -231,10 +176,6 @@ class LatentCache:
             raise FileError(self.folder, "holds no identities; build it with `identify`")
         direction: np.ndarray = self._identities[self._place[clip_id]]
         return direction
-
-    def _range(self, clip_id: str) -> tuple[int, int]:
-        place = self._place[clip_id]
-        return int(self._ends[place - 1]) if place else 0, int(self._ends[place])
 
 
 # Building ---------------------------------------------------------------------------------------------------
@@ -364,15 +305,3 @@ def _read_identities(folder: Path) -> np.ndarray | None:
     with np.load(file, allow_pickle=False) as content:
         directions: np.ndarray = content["directions"]
     return directions
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Let one process build; the lock goes with its process, however that ends."""
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("another process encodes the corpus into %s; waiting for it", folder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
