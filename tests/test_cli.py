@@ -99,7 +99,7 @@ def test_an_interruption_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> 
     [
         (["sourc=x"], "nothing reads the key 'sourc' of the config (did you mean 'source'?)"),
         (["corpus=folder", "settings.siz=3"], "did you mean 'settings.size'?"),
-        (["corpus=nosuch"], "there is no corpus=nosuch; there are corpus=chdtf|demo|demo_crowd|folder"),
+        (["corpus=nosuch"], "there is no corpus=nosuch; there are corpus=chdtf|demo|demo_city|demo_crowd"),
         (["corpus=folder", "source=.", "out=${nope}/x"], "Interpolation key 'nope' not found"),
         (["corpus=folder", "source=raw", "out=file"], "file: File exists; choose another name"),
         (["corpus=folder", "source=raw", "corpus.find_clips.val=2"], "leave something to train"),

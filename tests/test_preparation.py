@@ -102,7 +102,7 @@ def test_check(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(TalkgenError, match=r"corpus=chdtf\|demo\|demo_crowd\|folder"):
+    with pytest.raises(TalkgenError, match=r"corpus=chdtf\|demo\|demo_city\|demo_crowd\|folder"):
         main([f"source={tmp_path}"])
     with pytest.raises(TalkgenError, match="source=FOLDER"):
         main(["corpus=lrw"])

@@ -65,7 +65,7 @@ def test_codebooks_and_halves() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_pictures_of_every_size_can_be_cut_into_codes(variant: str, size: str) -> None:
     network = vqgan(f"size={size}", f"vqgan_variant={variant}")
-    pixels = {"tiny": 32, "demo": 96, "demo_long": 96, "paper": 320}[size]
+    pixels = {"tiny": 32, "demo": 96, "demo_long": 96, "demo_gpu": 96, "paper": 320}[size]
     with torch.device("meta"):
         latent = network.eval().encode_continuous(torch.empty(1, 3, pixels, pixels))
     assert latent.shape[-2:] == (pixels // network.factor,) * 2

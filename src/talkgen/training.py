@@ -46,7 +46,7 @@ from talkgen.errors import MissingWeights, TalkgenError
 FIXED = ("system", "make", "data", "seed", "steps", "precision")
 FREE = ("data.workers", "data.root")
 
-RENDERED = ("demo", "demo_crowd")  # corpora that are made where they are missing
+RENDERED = ("demo", "demo_crowd", "demo_city")  # corpora that are made where they are missing
 
 PERCEPTUAL = (
     "talkgen.losses.perceptual.perceptual_loss",
