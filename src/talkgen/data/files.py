@@ -5,21 +5,20 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from talkgen.errors import FileError
+from talkgen.unfinished import unfinished_name
 
 log = logging.getLogger(__name__)
 
 
 def temporary_name(file: str | Path) -> Path:
     """A name in the same folder that no other process uses, to be renamed to `file` when it is complete."""
-    file = Path(file)
-    return file.with_name(f".{file.name}.{os.getpid()}.partial")
+    return unfinished_name(file)
 
 
 def write_atomically(file: str | Path, content: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 from talkgen.errors import FileError
+from talkgen.unfinished import unfinished_name
 from talkgen.video.container import open_container, reason, sound_zero_seconds
 from talkgen.video.content_credentials import sign, signing_wanted
 from talkgen.video.watermark import Watermark
@@ -116,9 +116,7 @@ class VideoWriter:
         self._closed = False
         self._packet: Any = None  # the next packet of sound, which waits for the picture of its time
         # The suffix stays the true one: FFmpeg chooses the container by it.
-        self._temporary = self.file.with_name(
-            f".{self.file.stem}.{secrets.token_hex(4)}.partial{self.file.suffix}"
-        )
+        self._temporary = unfinished_name(self.file, keep_suffix=True)
         self._stack = contextlib.ExitStack()
         try:
             self._open_output(crf, preset, metadata, synthetic)

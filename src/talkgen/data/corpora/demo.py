@@ -36,6 +36,7 @@ from talkgen.face3d.actor import Actor
 from talkgen.face3d.coefficients import Coefficients
 from talkgen.face3d.head import build_head
 from talkgen.face3d.rasterizer import Camera
+from talkgen.unfinished import unfinished_name
 from talkgen.video.writer import VideoWriter
 
 SAMPLE_RATE = 16000
@@ -219,7 +220,7 @@ def make_clip(plan: ClipPlan, settings: DemoSettings, out: Path) -> str:
         return plan.id
     take = make_take(plan, settings)
     write_video(take.waveform, [take], video, settings)
-    partial_file = truth.with_name(f".{truth.stem}.{os.getpid()}.partial.npz")
+    partial_file = unfinished_name(truth, keep_suffix=True)
     np.savez(partial_file, **{item.name: getattr(take.truth, item.name) for item in fields(FrameTruth)})
     partial_file.replace(truth)
     return plan.id
