@@ -2,12 +2,14 @@
 
     python benchmarks/diff2lip_network.py                      # a step of one frame, and a training step
     python benchmarks/diff2lip_network.py --official CHECKOUT  # the official code and ours
+    python benchmarks/diff2lip_network.py --device cuda --frames 32 --windows 8  # on a GPU; compiled as well
     python benchmarks/diff2lip_network.py --write              # also keeps the tables in docs/performance
 
 Weights are random: time and memory do not depend on them. ``--weights FILE`` takes published ones. Every row
 is a process of its own, so that its peak memory is its own. The official code is imported from
 ``CHECKOUT/guided-diffusion`` (or ``CHECKOUT``), its network and ``ddim_sample_loop`` called as its script
-does; the script itself cannot run on current PyTorch, so what is compared is the network in its sampler.
+does; the script itself cannot run on current PyTorch, so what is compared is the network in its sampler. On a
+GPU it computes in half precision, as its script does there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timing import machine
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +45,21 @@ WAYS: dict[str, dict[str, Any]] = {
     "bf16 weights, channels last, outer blocks alone": {"bf16": True, "channels_last": True, "outer": 3},
 }
 """Row → how the network is run; the last one is the price of a step that reuses deep features."""
+
+GPU_WAYS: dict[str, dict[str, Any]] = {
+    **WAYS,
+    "bf16 weights, channels last, compiled": {"bf16": True, "channels_last": True, "compile": True},
+}
+TRAINING_WAYS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "bf16 autocast": {"autocast": True},
+    "bf16 autocast, gradient checkpointing": {"autocast": True, "checkpointing": True},
+}
+GPU_TRAINING_WAYS: dict[str, dict[str, Any]] = {
+    **TRAINING_WAYS,
+    "bf16 autocast, channels last": {"autocast": True, "channels_last": True},
+    "bf16 autocast, channels last, compiled": {"autocast": True, "channels_last": True, "compile": True},
+}
 
 OFFICIAL_FLAGS = {
     "attention_resolutions": "32,16,8", "class_cond": False, "learn_sigma": True, "num_channels": 128,
@@ -68,17 +85,31 @@ def inputs(frames: int, size: int, seed: int = 0) -> dict[str, Tensor]:
 def seconds_of(work: Callable[[], object], repeats: int) -> float:
     """Median of some runs, after one that does not count."""
     work()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return statistics.median(seconds_once(work) for _ in range(repeats))
+
+
+def seconds_once(work: Callable[[], object]) -> float:
+    """Wall clock of one run, until a GPU is idle again."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    work()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
 
 
 def peak_gigabytes() -> float:
-    """Greatest resident memory of this process."""
+    """Greatest memory of this process: that of the GPU where one was used, else the resident one."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def on_device(task: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor], str]:
+    """The inputs of a task, and where they are."""
+    device = str(task.get("device", "cpu"))
+    return {name: value.to(device) for name, value in inputs(task["frames"], size).items()}, device
 
 
 # Children: each prints one line of JSON ---------------------------------------------------------------------
@@ -90,33 +121,37 @@ def network_child(task: Mapping[str, Any]) -> dict[str, float]:
     from talkgen.models.diff2lip.unet import DeepFeatures, Diff2LipUNet
 
     unet = Diff2LipUNet(**task["unet"]).eval().requires_grad_(False)
+    x, device = on_device(task, unet.image_size)
+    unet = unet.to(device)
     held = peak_gigabytes()
     if task.get("bf16"):
         unet = unet.to(torch.bfloat16)
     if task.get("channels_last"):
         unet = unet.to(memory_format=torch.channels_last)
-    x = inputs(task["frames"], unet.image_size)
-    mask = lower_mask(unet.image_size)
+    denoise = torch.compile(unet.denoise) if task.get("compile") else unet.denoise
+    mask = lower_mask(unet.image_size).to(device)
     masked = hide(x["target"], mask, x["noise"])
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, bool(task.get("autocast"))):
-        embedding = unet.embed_time(torch.full((task["frames"],), 500)) + unet.embed_audio(x["mel"])
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, bool(task.get("autocast"))):
+        times = torch.full((task["frames"],), 500, device=device)
+        embedding = unet.embed_time(times) + unet.embed_audio(x["mel"])
         deep = DeepFeatures(task["outer"]) if task.get("outer") else None
         given = x["noise"], embedding, masked, mask, x["reference"], deep
-        seconds = seconds_of(lambda: unet.denoise(*given), task["repeats"]) / task["frames"]
+        seconds = seconds_of(lambda: denoise(*given), task["repeats"]) / task["frames"]
     return {"seconds": seconds, "gigabytes": peak_gigabytes(), "held": held}
 
 
 def matmul_child(task: Mapping[str, Any]) -> dict[str, float]:
     """What this machine multiplies, in GFLOP/s."""
-    rates = {}
+    rates, device = {}, str(task.get("device", "cpu"))
+    side = 2048 if device == "cpu" else 8192
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-        rates[name] = 2 * 2048**3 / seconds_of(lambda a=a, b=b: a @ b, 5) / 1e9  # type: ignore[misc]
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        rates[name] = 2 * side**3 / seconds_of(lambda a=a, b=b: a @ b, 5) / 1e9  # type: ignore[misc]
     return rates
 
 
 def training_child(task: Mapping[str, Any]) -> dict[str, float]:
-    """Forward and backward of one window of five frames through the masked hybrid loss and L2."""
+    """Forward, backward and update of windows of five frames through the masked hybrid loss and L2."""
     from talkgen.diffusion.gaussian import GaussianDiffusion
     from talkgen.diffusion.schedule import linear_schedule
     from talkgen.losses.denoising import DenoisingLoss
@@ -124,23 +159,28 @@ def training_child(task: Mapping[str, Any]) -> dict[str, float]:
     from talkgen.models.diff2lip.unet import Diff2LipUNet
 
     unet = Diff2LipUNet(**task["unet"], gradient_checkpointing=task.get("checkpointing", False)).train()
-    loss = DenoisingLoss(GaussianDiffusion(linear_schedule()))
+    x, device = on_device(task, unet.image_size)
+    unet = unet.to(device)
+    if task.get("channels_last"):
+        unet = unet.to(memory_format=torch.channels_last)
+    network = torch.compile(unet) if task.get("compile") else unet
+    loss = DenoisingLoss(GaussianDiffusion(linear_schedule())).to(device)
     optimizer = torch.optim.AdamW(unet.parameters(), 1e-4)
-    x, mask = inputs(task["frames"], unet.image_size), lower_mask(unet.image_size)
-    t = torch.full((task["frames"],), 500)
+    mask = lower_mask(unet.image_size).to(device)
+    t = torch.full((task["frames"],), 500, device=device)
     noisy = loss.diffusion.schedule.add_noise(x["target"], x["noise"], t)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, bool(task.get("autocast"))):
+        with torch.autocast(device, torch.bfloat16, bool(task.get("autocast"))):
             masked = hide(x["target"], mask, torch.randn_like(x["target"]))
-            output = unet(noisy, t, masked, mask, x["reference"], x["mel"])
+            output = network(noisy, t, masked, mask, x["reference"], x["mel"])
             terms = loss(output, x["target"], x["noise"], noisy, t, mask)
             total = terms.noise + terms.variational + (mask * (terms.x0 - x["target"])).square().mean()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
 
-    return {"seconds": seconds_of(step, 1), "gigabytes": peak_gigabytes()}
+    return {"seconds": seconds_of(step, task.get("repeats", 1)), "gigabytes": peak_gigabytes()}
 
 
 def ours_child(task: Mapping[str, Any]) -> dict[str, float]:
@@ -154,18 +194,20 @@ def ours_child(task: Mapping[str, Any]) -> dict[str, float]:
 
     unet = Diff2LipUNet(**task["unet"])
     load_published(unet, task["weights"], layout="diff2lip")
-    unet = unet.eval().requires_grad_(False)
+    x, device = on_device(task, unet.image_size)
+    unet = unet.eval().requires_grad_(False).to(device)
     if task.get("bf16"):
         unet = unet.to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x, diffusion = inputs(task["frames"], unet.image_size), GaussianDiffusion(linear_schedule())
-    begin = time.perf_counter()
-    made = inpaint(
-        unet, diffusion, DDIM(task["steps"]), x["target"], x["reference"], x["mel"],
-        lower_mask(unet.image_size), x["noise"],
-    )  # fmt: skip
-    seconds = (time.perf_counter() - begin) / task["frames"]
-    np.save(task["out"], made.float().numpy())
-    return {"seconds": seconds, "gigabytes": peak_gigabytes()}
+    if task.get("compile"):
+        unet.denoise = torch.compile(unet.denoise)  # type: ignore[method-assign]
+    diffusion, mask = GaussianDiffusion(linear_schedule()).to(device), lower_mask(unet.image_size).to(device)
+
+    def work() -> Tensor:
+        return inpaint(
+            unet, diffusion, DDIM(task["steps"]), x["target"], x["reference"], x["mel"], mask, x["noise"]
+        )
+
+    return timed(work, task)
 
 
 def official_child(task: Mapping[str, Any]) -> dict[str, float]:
@@ -182,8 +224,11 @@ def official_child(task: Mapping[str, Any]) -> dict[str, float]:
     model.load_state_dict(torch.load(task["weights"], map_location="cpu", weights_only=True))
     model.eval().requires_grad_(False)
     size = int(getattr(model, "image_size", settings["image_size"]))
-    x = inputs(task["frames"], size)
-    mask = torch.zeros(task["frames"], 1, size, size)
+    x, device = on_device(task, size)
+    model.to(device)
+    if device != "cpu":
+        model.convert_to_fp16()
+    mask = torch.zeros(task["frames"], 1, size, size, device=device)
     mask[:, :, size // 2 :] = 1
     known = {
         "cond_img": x["target"] * (1 - mask) + mask * x["noise"],
@@ -195,15 +240,25 @@ def official_child(task: Mapping[str, Any]) -> dict[str, float]:
     taken = inspect.signature(model.forward).parameters
     open_ended = any(one.kind is one.VAR_KEYWORD for one in taken.values())
     kwargs = {name: value for name, value in known.items() if open_ended or name in taken}
-    begin = time.perf_counter()
-    with torch.no_grad():
-        sample = diffusion.ddim_sample_loop(
-            model, tuple(x["target"].shape), noise=x["noise"], clip_denoised=True, model_kwargs=kwargs,
-            device=torch.device("cpu"),
-        )  # fmt: skip
-    made = sample * mask + (1 - mask) * x["target"]
-    seconds = (time.perf_counter() - begin) / task["frames"]
-    np.save(task["out"], made.float().numpy())
+
+    def work() -> Tensor:
+        with torch.no_grad():
+            sample = diffusion.ddim_sample_loop(
+                model, tuple(x["target"].shape), noise=x["noise"], clip_denoised=True, model_kwargs=kwargs,
+                device=torch.device(device),
+            )  # fmt: skip
+        return sample * mask + (1 - mask) * x["target"]
+
+    return timed(work, task)
+
+
+def timed(work: Callable[[], Tensor], task: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds a frame and memory of one sampling (on a GPU of the second); its result goes to a file."""
+    if task.get("device", "cpu") != "cpu":
+        work()
+    made: list[Tensor] = []
+    seconds = seconds_once(lambda: made.append(work())) / task["frames"]
+    np.save(task["out"], made[0].float().cpu().numpy())
     return {"seconds": seconds, "gigabytes": peak_gigabytes()}
 
 
@@ -230,50 +285,60 @@ def run_child(kind: str, **task: Any) -> dict[str, float]:
 # Tables -----------------------------------------------------------------------------------------------------
 
 
-def network_table(frames: int, repeats: int, unet: Mapping[str, Any], gflop: float = GFLOP) -> list[str]:
+def network_table(
+    frames: int, repeats: int, unet: Mapping[str, Any], gflop: float = GFLOP, device: str = "cpu"
+) -> list[str]:
     """One step of one frame, as a ratio to eager fp32, and the share of the matmul rate of its precision."""
-    rates = run_child("matmul")
+    rates = run_child("matmul", device=device)
     lines = [
         f"One step of one frame, batches of {frames}; matmul reaches {rates['fp32']:.0f} GFLOP/s in fp32 and "
         f"{rates['bf16']:.0f} in bf16.",
         "",
-        "| way | s a frame and step | times as fast | share of the matmul rate | peak memory, GiB |",
+        "| way | ms a frame and step | times as fast | share of the matmul rate | peak memory, GiB |",
         "|---|---:|---:|---:|---:|",
     ]
     base = None
-    for name, way in WAYS.items():
-        got = run_child("network", frames=frames, repeats=repeats, unet=dict(unet), **way)
+    for name, way in (WAYS if device == "cpu" else GPU_WAYS).items():
+        got = run_child("network", frames=frames, repeats=repeats, unet=dict(unet), device=device, **way)
         base = base or got["seconds"]
         rate = rates["bf16" if way.get("bf16") or way.get("autocast") else "fp32"]
         share = "–" if way.get("outer") else f"{gflop / got['seconds'] / rate:.0%}"
         lines.append(
-            f"| {name} | {got['seconds']:.3f} | {base / got['seconds']:.2f} | {share} "
+            f"| {name} | {1e3 * got['seconds']:.3g} | {base / got['seconds']:.2f} | {share} "
             f"| {got['gigabytes']:.2f} |"
         )
     return lines
 
 
-def training_table(frames: int, unet: Mapping[str, Any]) -> list[str]:
-    """A training step of one window."""
+def training_table(
+    frames: int, unet: Mapping[str, Any], device: str = "cpu", repeats: int = 1, gflop: float = GFLOP
+) -> list[str]:
+    """A training step of some windows; its operations are three times those of the network's forward."""
+    rates = run_child("matmul", device=device)
     lines = [
-        f"One training step of one window of {frames} frames (network, hybrid loss, L2, AdamW; further terms "
-        "come on top).",
+        f"One training step of {frames} frames in windows of five (network, hybrid loss, L2, AdamW; further "
+        "terms come on top).",
         "",
-        "| way | s | peak memory, GiB |",
-        "|---|---:|---:|",
+        "| way | s | frames/s | share of the matmul rate | peak memory, GiB |",
+        "|---|---:|---:|---:|---:|",
     ]
-    for name, way in {
-        "fp32": {},
-        "bf16 autocast": {"autocast": True},
-        "bf16 autocast, gradient checkpointing": {"autocast": True, "checkpointing": True},
-    }.items():
-        got = run_child("training", frames=frames, unet=dict(unet), **way)
-        lines.append(f"| {name} | {got['seconds']:.1f} | {got['gigabytes']:.1f} |")
+    for name, way in (TRAINING_WAYS if device == "cpu" else GPU_TRAINING_WAYS).items():
+        got = run_child("training", frames=frames, unet=dict(unet), device=device, repeats=repeats, **way)
+        share = 3 * gflop * frames / got["seconds"] / rates["bf16" if way.get("autocast") else "fp32"]
+        lines.append(
+            f"| {name} | {got['seconds']:.3g} | {frames / got['seconds']:.3g} | {share:.0%} "
+            f"| {got['gigabytes']:.1f} |"
+        )
     return lines
 
 
 def official_table(
-    checkout: Path, weights: Path | None, frames: int, steps: int, unet: Mapping[str, Any]
+    checkout: Path,
+    weights: Path | None,
+    frames: int,
+    steps: int,
+    unet: Mapping[str, Any],
+    device: str = "cpu",
 ) -> list[str]:
     """The official code and ours: same weights, same frames, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
@@ -283,27 +348,33 @@ def official_table(
             torch.manual_seed(0)
             weights = Path(folder) / "random.pt"
             torch.save(random_state(Diff2LipUNet(**unet)), weights)
-        task = {"weights": str(weights), "frames": frames, "steps": steps, "unet": dict(unet)}
-        out = {name: str(Path(folder) / f"{name}.npy") for name in ("official", "ours", "bf16")}
+        task = {
+            "weights": str(weights), "frames": frames, "steps": steps, "unet": dict(unet), "device": device
+        }  # fmt: skip
+        out = {name: str(Path(folder) / f"{name}.npy") for name in ("official", "ours", "bf16", "compiled")}
         official = run_child("official", checkout=str(checkout), out=out["official"], **task)
         rows = {
             "ours, fp32": (run_child("ours", out=out["ours"], **task), "ours"),
             "ours, bf16": (run_child("ours", out=out["bf16"], bf16=True, **task), "bf16"),
         }
+        if device != "cpu":
+            compiled = run_child("ours", out=out["compiled"], bf16=True, compile=True, **task)
+            rows["ours, bf16, compiled"] = compiled, "compiled"
         true = np.load(out["official"])
         lines = [
             f"DDIM in {steps} steps, {frames} frame(s), the same weights and noise.",
             "",
             "| code | s a frame | times as fast | peak memory, GiB | PSNR of the mask to the official, dB |",
             "|---|---:|---:|---:|---:|",
-            f"| official | {official['seconds']:.2f} | 1.00 | {official['gigabytes']:.2f} | – |",
+            f"| official{'' if device == 'cpu' else ', fp16'} | {official['seconds']:.3g} | 1.00 "
+            f"| {official['gigabytes']:.2f} | – |",
         ]
         for name, (got, file) in rows.items():
             half = true.shape[2] // 2
             error = float(((np.load(out[file]) - true)[:, :, half:] ** 2).mean())
             likeness = "∞" if error == 0 else f"{10 * np.log10(4 / error):.1f}"
             lines.append(
-                f"| {name} | {got['seconds']:.2f} | {official['seconds'] / got['seconds']:.2f} "
+                f"| {name} | {got['seconds']:.3g} | {official['seconds'] / got['seconds']:.2f} "
                 f"| {got['gigabytes']:.2f} | {likeness} |"
             )
     return lines
@@ -321,8 +392,7 @@ def random_state(unet: torch.nn.Module) -> dict[str, Tensor]:
 REPORT_TEXT = """# Diff2Lip's network at its published size
 
 101.7 million parameters, 128 × 128, {gflop} GFLOP a step and frame. Random weights. {machine}. Made by
-`python benchmarks/diff2lip_network.py --write`; the other programs of the machine were {load} busy cores on
-average while it ran.
+`python benchmarks/diff2lip_network.py --write`.
 
 {network}
 
@@ -342,7 +412,9 @@ def main(arguments: list[str]) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--frames", type=int, default=4, help="of a batch")
+    parser.add_argument("--windows", type=int, default=1, help="of five frames, in a training step")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--official", type=Path, help="checkout of the official repository")
     parser.add_argument("--weights", type=Path, help="published weights; default: random ones")
     parser.add_argument("--steps", type=int, default=25, help="of DDIM, with --official")
@@ -353,31 +425,27 @@ def main(arguments: list[str]) -> None:
         task = json.loads(chosen.child)
         print(json.dumps(CHILDREN[task.pop("kind")](task)))
         return
-    if chosen.official and not chosen.write:
-        print("\n".join(official_table(chosen.official, chosen.weights, chosen.frames, chosen.steps, {})))
-        return
+    device = chosen.device
     official = NEVER
     if chosen.official:
-        official = "\n" + "\n".join(
-            official_table(chosen.official, chosen.weights, chosen.frames, chosen.steps, {})
-        )
-    import os
-
-    load = os.getloadavg()[0]
+        table = official_table(chosen.official, chosen.weights, chosen.frames, chosen.steps, {}, device)
+        official = "\n" + "\n".join(table)
+        if not chosen.write:
+            print(official)
+            return
     text = REPORT_TEXT.format(
         gflop=GFLOP,
-        machine=f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.machine()}, "
-        f"PyTorch {torch.__version__.split('+')[0]}",
-        load=f"{load:.1f}",
-        network="\n".join(network_table(chosen.frames, chosen.repeats, {})),
-        training="\n".join(training_table(5, {})),
+        machine=machine(device),
+        network="\n".join(network_table(chosen.frames, chosen.repeats, {}, device=device)),
+        training="\n".join(training_table(5 * chosen.windows, {}, device)),
         official=official,
     )
     print(text)
     if chosen.write:
-        temporary = REPORT.with_suffix(".part")
+        report = REPORT if device == "cpu" else REPORT.with_stem(f"{REPORT.stem}_gpu")
+        temporary = report.with_suffix(".part")
         temporary.write_text(text)
-        temporary.replace(REPORT)
+        temporary.replace(report)
 
 
 if __name__ == "__main__":

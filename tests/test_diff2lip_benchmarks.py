@@ -56,6 +56,8 @@ def tfg_create_model_and_diffusion(image_size, num_channels, learn_sigma, timest
 
 
 def load(name: str) -> ModuleType:
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))  # as running a script there does
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
