@@ -31,7 +31,7 @@ def tfg_model_and_diffusion_defaults():
 
 class Model(Diff2LipUNet):
     def forward(self, x, timesteps, cond_img=None, mask=None, ref_img=None, indiv_mels=None):
-        return super().forward(x, timesteps, cond_img, mask, ref_img, indiv_mels)
+        return super().forward(x, timesteps, cond_img, mask, ref_img, indiv_mels[:, None])
 
 
 class Diffusion:
