@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -83,7 +83,8 @@ class LPIPS(nn.Module):
         )
         self.eval().requires_grad_(False)
 
-    def _activations(self, images: Tensor) -> list[Tensor]:
+    def activations(self, images: Tensor) -> list[Tensor]:
+        """What :meth:`compare` takes: the layers of pictures (b, 3, h, w) in [-1, 1], at unit length."""
         x = (images - self.shift) / self.scale
         found = []
         for index, layer in enumerate(self.features):
@@ -96,12 +97,16 @@ class LPIPS(nn.Module):
 
     def layer_distances(self, generated: Tensor, ground_truth: Tensor) -> Tensor:
         """The terms of the sum: (b, layers)."""
-        of_generated = self._activations(generated)
+        of_generated = self.activations(generated)
         with torch.set_grad_enabled(torch.is_grad_enabled() and ground_truth.requires_grad):
-            of_truth = self._activations(ground_truth)
+            of_truth = self.activations(ground_truth)
+        return self.compare(of_generated, of_truth)
+
+    def compare(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        """The terms of the sum (b, layers) for activations of two batches."""
         terms = [
             head((x - y) ** 2).mean(dim=(1, 2, 3))
-            for head, x, y in zip(self.heads, of_generated, of_truth, strict=True)
+            for head, x, y in zip(self.heads, first, second, strict=True)
         ]
         return torch.stack(terms, dim=1)
 
@@ -138,6 +143,14 @@ def read_lpips_file(file: Path) -> dict[str, Tensor]:
             state[f"heads.{place}.weight"] = _to_torch(content[f"NetLinLayer_{place}"]["Conv_0"]["kernel"])
     except (KeyError, StopIteration, TypeError) as error:
         raise FileError(file, f"is not one of the LPIPS files of the registry ({error})") from error
+    return state
+
+
+def random_weights(net: Literal["alex", "vgg"]) -> dict[str, Tensor]:
+    """Untrained weights of ``LPIPS``, for measuring and testing what contains it where the file is absent."""
+    state = {f"features.{key}": value for key, value in _features(net).state_dict().items()}
+    for layer, channels in enumerate(_CHANNELS[net]):
+        state[f"heads.{layer}.weight"] = torch.full((1, channels, 1, 1), 1 / channels)
     return state
 
 

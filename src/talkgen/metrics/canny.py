@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,13 @@ from scipy import ndimage
 
 LOW, HIGH = 0.1, 0.2
 """Thresholds of the gradient's strength: scikit-image's defaults, meant for pictures in [0, 1]."""
+
+
+@lru_cache(maxsize=4)
+def _inside(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """How much of the smoothing lies inside a picture: what lies outside is absent, not black."""
+    weight = ndimage.gaussian_filter(np.ones(shape), 1.0, mode="constant")
+    return np.asarray(weight + np.finfo(np.float64).eps, np.float64)
 
 
 def canny(image: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -20,9 +29,7 @@ def canny(image: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns:
         bool (h, w); the outermost pixels are never edges.
     """
-    # Smoothing treats what lies outside as absent, not as black.
-    inside = ndimage.gaussian_filter(np.ones_like(image), 1.0, mode="constant") + np.finfo(np.float64).eps
-    smooth = ndimage.gaussian_filter(image, 1.0, mode="constant") / inside
+    smooth = ndimage.gaussian_filter(image, 1.0, mode="constant") / _inside(image.shape)
     across, down = ndimage.sobel(smooth, axis=1), ndimage.sobel(smooth, axis=0)
     strength = np.sqrt(down * down + across * across)
     thin = _thinned(down, across, strength, LOW)

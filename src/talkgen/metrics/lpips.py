@@ -14,12 +14,14 @@ from talkgen.metrics.clip_metric import ClipMetric
 from talkgen.metrics.footage import Footage, Region
 from talkgen.metrics.frame_pairs import FramePairs
 from talkgen.metrics.required_weights import NeedsWeights, weight_digests
-from talkgen.metrics.shared_features import SharedFeatures, expert_device, named
+from talkgen.metrics.shared_features import SharedFeatures, content_hash, expert_device, named
 
 Net = Literal["alex", "vgg"]
 
 BATCH_FRAMES = 8
 """Pairs that the network sees at a time."""
+KEPT_BYTES = 2**29
+"""Activations of one piece's truth that are kept for the next row."""
 LEAST_PX = 32
 """Smaller pictures do not reach the network's last layers."""
 
@@ -43,6 +45,66 @@ def _distances(net: Net) -> SharedFeatures:
         return torch.cat([network(_scaled(x), _scaled(y)) for x, y in pairs]).double()
 
     return SharedFeatures(distances, name=named(f"lpips {net}", weight_digests([f"lpips_{net}"])))
+
+
+class _PieceDistances:
+    """LPIPS of frames against their truth, and of neighbouring frames, with one look at every frame.
+
+    The activations of the last truth are kept where they are not too large: every row of a table has the
+    same.
+
+    Args:
+        net: see :class:`LPIPS`.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.network = _network(net)
+        self._truth: tuple[bytes, list[list[Tensor]]] = b"", []
+
+    def __call__(self, generated: Tensor, ground_truth: Tensor) -> Tensor:
+        """uint8 RGB (t, h, w, 3) twice → float64 (3, t): of the pairs; of each generated frame and the one
+        before it; the same of the true ones. Nothing is before the first, which has NaN.
+        """
+        key = content_hash(ground_truth)
+        same = generated is ground_truth or content_hash(generated) == key
+        known = self._truth[1] if self._truth[0] == key else []
+        seen: list[list[Tensor]] = []
+        values: list[Tensor] = []
+        last: tuple[list[Tensor], list[Tensor]] | None = None
+        pairs = zip(generated.split(BATCH_FRAMES), ground_truth.split(BATCH_FRAMES), strict=True)
+        for number, (x, y) in enumerate(pairs):
+            of_truth = known[number] if known else self.network.activations(_scaled(y))
+            made = of_truth if same else self.network.activations(_scaled(x))
+            if _bytes(of_truth) * (len(ground_truth) / len(y)) <= KEPT_BYTES:
+                seen.append(of_truth)
+            own = self._compare(made, of_truth) if not same else torch.zeros(len(x), dtype=torch.float64)
+            ours = self._steps(made, None if last is None else last[0])
+            theirs = ours if same else self._steps(of_truth, None if last is None else last[1])
+            values.append(torch.stack([own, ours, theirs]))
+            last = [layer[-1:] for layer in made], [layer[-1:] for layer in of_truth]
+        self._truth = (key, seen) if seen else (b"", [])
+        return torch.cat(values, 1)
+
+    def _compare(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
+        return self.network.compare(first, second).sum(1).double().cpu()
+
+    def _steps(self, layers: list[Tensor], last: list[Tensor] | None) -> Tensor:
+        """Of every frame of a batch and the one before it."""
+        if last is None:
+            steps = self._compare([x[1:] for x in layers], [x[:-1] for x in layers])
+            return torch.cat([torch.full((1,), torch.nan, dtype=torch.float64), steps])
+        return self._compare(layers, [torch.cat([a, x[:-1]]) for a, x in zip(last, layers, strict=True)])
+
+
+def _bytes(layers: list[Tensor]) -> int:
+    return sum(layer.numel() * layer.element_size() for layer in layers)
+
+
+@lru_cache(maxsize=2)
+def piece_distances(net: Net) -> SharedFeatures:
+    """See ``_PieceDistances``; one network serves all metrics of a process."""
+    name = named(f"lpips of pieces {net}", weight_digests([f"lpips_{net}"]))
+    return SharedFeatures(_PieceDistances(net), name=name)
 
 
 def _scaled(frames: Tensor) -> Tensor:
@@ -82,12 +144,14 @@ class LPIPS(ClipMetric, NeedsWeights):
     def frame_values(self, footage: Footage) -> Tensor:
         """LPIPS of each frame; NaN where there is no mouth."""
         if self.region == "full":
-            return lpips(footage.generated, footage.ground_truth, self.net)
+            return piece_distances(self.net)(footage.generated, footage.ground_truth)[0]
         mask = footage.mask("mouth")
         assert mask is not None  # by ``needs``
         values = torch.full((footage.frames,), torch.nan, dtype=torch.float64)
         for t, inside in enumerate(mask):
-            if inside.any():
+            if inside.any() and footage.generated is footage.ground_truth:
+                values[t] = 0
+            elif inside.any():
                 cut = tuple(_reaching(inside.any(axis)) for axis in (1, 0))
                 pair = footage.generated[t][cut][None], footage.ground_truth[t][cut][None]
                 values[t] = lpips(*pair, self.net)[0]
@@ -121,10 +185,20 @@ class TLPIPS(FramePairs, NeedsWeights):
 
     def update(self, footage: Footage) -> None:
         """Add a piece of a clip; nothing without weights."""
-        if self.lacking is None:
-            super().update(footage)
+        if self.lacking is not None or not footage.has("truth"):
+            return
+        piece = footage.generated, footage.ground_truth
+        _, ours, theirs = piece_distances(self.net)(*piece)
+        changes = 100 * (ours - theirs).abs()[1:]
+        if self._last is not None and self._clip == footage.clip:
+            # Of the last frame of the piece before, and the first of this one.
+            border = lpips(torch.cat([x[:1] for x in piece]), torch.cat(self._last), self.net)
+            changes = torch.cat([100 * (border[:1] - border[1:]).abs(), changes])
+        if len(changes):
+            self.record(footage.clip, changes)
+        self._clip, self._last = footage.clip, (piece[0][-1:].clone(), piece[1][-1:].clone())
 
     def pair_values(self, generated: Tensor, ground_truth: Tensor) -> Tensor:
         """One value a pair."""
-        changes = [lpips(video[1:], video[:-1], self.net) for video in (generated, ground_truth)]
-        return 100 * (changes[0] - changes[1]).abs()
+        _, ours, theirs = piece_distances(self.net)(generated, ground_truth)
+        return 100 * (ours - theirs).abs()[1:]

@@ -18,11 +18,11 @@ def farneback(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np
 
 def fetch(image: NDArray[np.floating], flow: NDArray[np.float32]) -> NDArray[np.float32]:
     """What lies at the end of the flow: image[y + v, x + u], bilinear, the border repeated."""
-    y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
+    rows = np.arange(flow.shape[0], dtype=np.float32)[:, None]
     fetched = cv2.remap(
-        image.astype(np.float32),
-        x + flow[..., 0],
-        y + flow[..., 1],
+        image.astype(np.float32, copy=False),
+        np.arange(flow.shape[1], dtype=np.float32) + flow[..., 0],
+        rows + flow[..., 1],
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
@@ -50,5 +50,5 @@ def occluded(flow: NDArray[np.float32], back: NDArray[np.float32]) -> NDArray[np
 
 
 def _squared(flow: NDArray[np.float32]) -> NDArray[np.float32]:
-    squared: NDArray[np.float32] = (flow**2).sum(-1)
+    squared: NDArray[np.float32] = flow[..., 0] ** 2 + flow[..., 1] ** 2
     return squared

@@ -34,18 +34,25 @@ def psnr(
     Returns:
         float64 (t,), at most 100 (identical frames); NaN where the mask is empty.
     """
+    pairs = zip(generated, ground_truth, strict=True)
+    if mask is None:
+        error = torch.stack([_squared(x, y, channels).mean(dtype=torch.float64) for x, y in pairs])
+    else:
+        inside = zip(pairs, mask, strict=True)
+        error = torch.stack(
+            [_squared(x[m], y[m], channels).mean(dtype=torch.float64) for (x, y), m in inside]
+        )
+    return (10 * torch.log10(255.0**2 / error)).clamp(max=CAP_DB)
+
+
+def _squared(generated: Tensor, ground_truth: Tensor, channels: Channels) -> Tensor:
+    """Squared differences, of each channel or of luma."""
     # int16 holds every difference of two bytes; bytes themselves would wrap around, which is how a widely
     # copied script arrives at 28 dB for unrelated pictures.
     difference = generated.to(torch.int16) - ground_truth.to(torch.int16)
     if channels == "rgb":
-        squared = difference.float().square().mean(-1)
-    else:
-        squared = (difference.double() @ LUMA.to(difference.device)).square()
-    if mask is None:
-        error = squared.double().mean((1, 2))
-    else:
-        error = (squared.double() * mask).sum((1, 2)) / mask.sum((1, 2))
-    return (10 * torch.log10(255.0**2 / error)).clamp(max=CAP_DB)
+        return difference.float().square()
+    return (difference.double() @ LUMA.to(difference.device)).square()
 
 
 class PSNR(ClipMetric):

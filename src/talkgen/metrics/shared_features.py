@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
@@ -17,9 +18,26 @@ def content_hash(*tensors: Tensor) -> bytes:
     """The same bytes for the same shapes, types and values."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        digest.update(_tensor_hash(tensor))
     return digest.digest()
+
+
+_hashes: dict[int, tuple[weakref.ref[Tensor], int, bytes]] = {}
+"""By id: the tensor, how often it had been written to, its hash. Many metrics ask for that of one piece."""
+
+
+def _tensor_hash(tensor: Tensor) -> bytes:
+    # Tensors made under inference mode do not count what is written to them.
+    version = -1 if tensor.is_inference() else tensor._version
+    known = _hashes.get(id(tensor))
+    if known is not None and known[0]() is tensor and known[1] == version >= 0:
+        return known[2]
+    digest = hashlib.blake2b(f"{tensor.dtype}{tuple(tensor.shape)}".encode(), digest_size=16)
+    digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    made, place = digest.digest(), id(tensor)
+    if version >= 0:
+        _hashes[place] = weakref.ref(tensor, lambda _: _hashes.pop(place, None)), version, made
+    return made
 
 
 def expert_device() -> torch.device:

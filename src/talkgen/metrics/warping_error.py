@@ -34,7 +34,8 @@ def warping_error(
     seen = ~occluded(flow, back)
     if not seen.any():
         return float("nan")
-    return float(np.mean((fetch(second, flow)[seen] - first[seen]) ** 2, dtype=np.float64))
+    error = fetch(second, flow) - first
+    return float((np.einsum("hwc,hwc->hw", error, error, dtype=np.float64) * seen).sum() / (3 * seen.sum()))
 
 
 def _every_flow(frames: Tensor) -> Tensor:
