@@ -56,14 +56,14 @@ def batches(count: int) -> list[dict]:
     ]
 
 
-def fit(system, callbacks, count=4, logger=False, **arguments) -> Trainer:
+def fit(system, callbacks, count=4, logger=False, resume=None, **arguments) -> Trainer:
     trainer = Trainer(
         accelerator="cpu", max_epochs=1, logger=logger, callbacks=callbacks, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1, num_sanity_val_steps=0,
         val_check_interval=2, check_val_every_n_epoch=None, **arguments,
     )  # fmt: skip
     train, held_out = (DataLoader(batches(n), batch_size=None) for n in (count, 1))
-    trainer.fit(system, train, held_out)
+    trainer.fit(system, train, held_out, ckpt_path=resume, weights_only=True)
     return trainer
 
 
@@ -126,6 +126,32 @@ def test_a_signal_saves_and_stops(tmp_path, number):
     assert (stop.value.signum, stop.value.batches) == (number, 3)
     assert float(torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["net.weight"]) == -3
     assert signal.getsignal(number) == held
+
+
+class Die(Callback):
+    """Ends the process, as far as a test can, while other callbacks still have to do with the batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx == 2:
+            raise SystemExit
+
+
+def test_a_checkpoint_takes_its_name_when_all_of_its_batch_is_done(tmp_path):
+    with pytest.raises(SystemExit):
+        fit(Line(), [CheckpointEvery(tmp_path, every=1), Die()])
+    assert float(torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["net.weight"]) == -2
+
+
+def test_a_checkpoint_that_is_kept_for_good_is_made_up_for(tmp_path):
+    """Where the process died between the last checkpoint and its second name."""
+    with pytest.raises(SystemExit):
+        fit(Line(), [CheckpointEvery(tmp_path, every=2, keep_every=2), Die()])
+    (tmp_path / "step-0000002.ckpt").unlink()
+    again = CheckpointEvery(tmp_path, every=2, keep_every=2)
+    fit(Line(), [again], resume=tmp_path / "last.ckpt")
+    for done in (2, 4):
+        kept = torch.load(tmp_path / f"step-{done:07d}.ckpt", weights_only=True)
+        assert float(kept["state_dict"]["net.weight"]) == -done
 
 
 @pytest.mark.parametrize(

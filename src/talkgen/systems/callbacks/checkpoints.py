@@ -36,7 +36,9 @@ class CheckpointEvery(Callback):
     """``last.ckpt`` every N batches, at the end, on SIGTERM and on Ctrl-C; ``best.ckpt`` by a metric.
 
     Files are written beside their place and renamed, so a process that dies while saving leaves the previous
-    checkpoint whole. A second Ctrl-C stops at once.
+    checkpoint whole. ``last.ckpt`` takes its name when all else that belongs to its batch is on disk: the row
+    of ``metrics.csv``, samples, the validation. A run that dies in between goes on from the one before, and
+    makes them. A second Ctrl-C stops at once.
 
     Args:
         folder: the run's ``checkpoints`` folder.
@@ -67,6 +69,8 @@ class CheckpointEvery(Callback):
         self.keep_every = keep_every
         self.best: float | None = None
         self._signal: int | None = None
+        self._waiting: int | None = None  # batches of the checkpoint that has no name yet
+        self._stopping = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,6 +83,8 @@ class CheckpointEvery(Callback):
             held = json.loads((self.folder / "best.json").read_text())
             if held["batches"] <= done and held["monitor"] == self.monitor:
                 self.best = held["value"]
+        if done and trainer.is_global_zero:  # of a process that died right after it saved
+            self._keep_for_good(done, anew=False)
         for number in STOP_SIGNALS:
             self._handlers[number] = signal.signal(number, self._note)
 
@@ -101,11 +107,30 @@ class CheckpointEvery(Callback):
             # A signal may reach one process only; all must save and stop after the same batch.
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if stop or done % self.every == 0 or done == trainer.num_training_batches:
-            self._save(trainer, self.folder / "last.ckpt")
-            if self.keep_every and done % self.keep_every == 0 and trainer.is_global_zero:
-                _duplicate(self.folder / "last.ckpt", self.folder / f"step-{done:07d}.ckpt")
+            self._write(trainer, _beside(self.folder / "last.ckpt"))
+            self._waiting = done
         if stop:
-            raise Interrupted(self._signal or signal.SIGTERM, done)
+            self._stopping = True
+            self._give_name(trainer)  # who asks to stop may not wait for a validation
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """All of the batch before this one is on disk."""
+        self._give_name(trainer)
+        if self._stopping:
+            raise Interrupted(self._signal or signal.SIGTERM, batch_idx)
+
+    def _give_name(self, trainer: Trainer) -> None:
+        if self._waiting is not None and trainer.is_global_zero:
+            _beside(self.folder / "last.ckpt").replace(self.folder / "last.ckpt")
+            self._keep_for_good(self._waiting, anew=True)
+        self._waiting = None
+
+    def _keep_for_good(self, done: int, anew: bool) -> None:
+        copy = self.folder / f"step-{done:07d}.ckpt"
+        if self.keep_every and done % self.keep_every == 0 and (anew or not copy.exists()):
+            _duplicate(self.folder / "last.ckpt", copy)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the best."""
@@ -123,25 +148,39 @@ class CheckpointEvery(Callback):
                 write_atomically(self.folder / "best.json", json.dumps(facts).encode())
 
     def _save(self, trainer: Trainer, file: Path) -> None:
-        temporary = file.with_suffix(".ckpt.saving")
-        trainer.save_checkpoint(temporary)
+        self._write(trainer, _beside(file))
         if trainer.is_global_zero:
-            temporary.replace(file)
+            _beside(file).replace(file)
         trainer.strategy.barrier("checkpoint")
+
+    def _write(self, trainer: Trainer, file: Path) -> None:
+        try:
+            trainer.save_checkpoint(file)
+        except BaseException:
+            file.unlink(missing_ok=True)  # where the disk is full, half a checkpoint helps nobody
+            raise
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
         self._restore_handlers()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
+        """Give the last checkpoint its name, and the signals back."""
+        self._give_name(trainer)
         self._restore_handlers()
+
+
+def _beside(file: Path) -> Path:
+    """Where a checkpoint is written before it takes its name."""
+    return file.with_suffix(".ckpt.saving")
 
 
 def _duplicate(file: Path, copy: Path) -> None:
     """A second name for the same bytes, or a copy where the disk has no hard links."""
-    copy.unlink(missing_ok=True)
+    new = _beside(copy)
+    new.unlink(missing_ok=True)
     try:
-        os.link(file, copy)
+        os.link(file, new)
     except OSError:
-        shutil.copyfile(file, copy)
+        shutil.copyfile(file, new)
+    new.replace(copy)
