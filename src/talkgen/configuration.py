@@ -107,6 +107,33 @@ def hydra_command(config_name: str, run: Callable[[DictConfig], int | None], arg
     return max(codes, default=0)
 
 
+def compose_config(config_name: str, choices: Mapping[str, str], values: Mapping[str, Any]) -> DictConfig:
+    """The config of a command, made by a program: what stands in ``values`` is taken as it is.
+
+    Args:
+        config_name: file in the config folder, without ``.yaml``.
+        choices: group → option.
+        values: key, with full stops where it lies deeper → value.
+
+    Raises:
+        TalkgenError: there is no such group, option or key.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(config_folder())):
+            chosen = [f"{group}={option}" for group, option in choices.items()]
+            cfg = compose(config_name, overrides=[*_search_path(), *chosen])
+        for key, value in values.items():
+            OmegaConf.update(cfg, key, value.replace("${", "\\${") if isinstance(value, str) else value)
+    except HydraException as error:
+        raise _composition_error(error, config_name) from error
+    except OmegaConfBaseException as error:
+        raise _config_error(error) from error
+    return cfg
+
+
 def _quoted(override: str) -> str:
     """``key=value`` as Hydra reads it: paths with umlauts, brackets or the like need quotes there."""
     from hydra.core.override_parser.overrides_parser import OverridesParser

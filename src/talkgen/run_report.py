@@ -42,19 +42,27 @@ def write_report(run: RunOverview) -> Path:
     Returns:
         The page.
     """
-    curves = read_curves(run.folder)
-    parts = [_facts(run), *_charts(curves), *_samples(run.folder)]
-    config = escape(run.folder.config.read_text())
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(run.name)}</title>'
-        f"<style>{_STYLE}</style></head><body>\n<h1>{escape(run.name)}</h1>\n"
-        + "\n".join(parts)
-        + f"\n<h2>Config</h2><details><summary>config.yaml</summary><pre>{config}</pre></details>"
-        + "\n</body></html>\n"
+        f"<style>{_STYLE}</style></head><body>\n<h1>{escape(run.name)}</h1>\n{report_body(run)}"
+        "\n</body></html>\n"
     )
     file = run.folder.path / "report.html"
     write_atomically(file, page.encode())
     return file
+
+
+def report_body(run: RunOverview, samples: str = "samples/") -> str:
+    """What the page says, as HTML without head and heading.
+
+    Args:
+        run: the run.
+        samples: what stands before the name of a sample in its address.
+    """
+    parts = [_facts(run), *_charts(read_curves(run.folder)), *_samples(run.folder, samples)]
+    config = escape(run.folder.config.read_text())
+    parts.append(f"<h2>Config</h2><details><summary>config.yaml</summary><pre>{config}</pre></details>")
+    return "\n".join(parts)
 
 
 def _facts(run: RunOverview) -> str:
@@ -129,7 +137,7 @@ def curve_chart(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{frame}{labels}{drawn}</svg>'
 
 
-def _samples(folder: RunFolder) -> list[str]:
+def _samples(folder: RunFolder, place: str) -> list[str]:
     """Rows of samples, a clip each, from the first step to the last."""
     rows: dict[str, list[tuple[int, Path]]] = defaultdict(list)
     for file in sorted(folder.samples.glob("*")) if folder.samples.is_dir() else []:
@@ -143,14 +151,15 @@ def _samples(folder: RunFolder) -> list[str]:
             places = {round(i * (len(chosen) - 1) / (_MOST_STEPS - 1)) for i in range(_MOST_STEPS)}
             chosen = [chosen[place] for place in sorted(places)]
         shown = "".join(
-            f"<figure>{_shown(file)}<figcaption>step {step}</figcaption></figure>" for step, file in chosen
+            f"<figure>{_shown(file, place)}<figcaption>step {step}</figcaption></figure>"
+            for step, file in chosen
         )
         parts.append(f'<h3>{escape(clip)}</h3><div class="samples">{shown}</div>')
     return parts
 
 
-def _shown(file: Path) -> str:
-    source = f"samples/{quote(file.name)}"
+def _shown(file: Path, place: str) -> str:
+    source = f"{place}{quote(file.name)}"
     if file.suffix.lower() in _VIDEOS:
         return f'<video src="{source}" controls loop preload="metadata"></video>'
     return f'<a href="{source}"><img src="{source}" alt=""></a>'
