@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command("talkgen.evaluation", "main", "score runs on held-out clips and write tables"),
     "generate": Command("talkgen.generation", "main", "source picture + target video + sound → video"),
+    "studio": Command("talkgen.studio.command", "main", "a web page on this machine: generate, compare, browse"),
     "runs": Command("talkgen.run_report", "main", "list runs and how to go on; --report: a page about each"),
     "provenance": Command("talkgen.provenance", "main", "say whether a video was generated: check FILE"),
     "study": Command("talkgen.study.command", "main", "ask people which results they prefer: build | report"),
