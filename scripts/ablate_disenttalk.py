@@ -2,122 +2,127 @@
 put them side by side.
 
     python scripts/ablate_disenttalk.py [--name NAME] [--variants base,flat,…] [--guidance 0.5,1.5,2,3] \\
-        [OVERRIDE …]
+        [--trainings 3] [OVERRIDE …] [STAGE:OVERRIDE …]
 
-OVERRIDEs go to every training stage (``size=tiny data.root=… speech=whisper``). Subspaces, sync expert and
-motion of a variant lie in ``runs/<name>/<variant>``; what it does not change is base's. The same command goes
-on where it was stopped. The table (see ``scripts/motion_table.py``) is ``runs/<name>/table.md``.
+OVERRIDEs go to every training stage (``size=tiny data.root=… speech=whisper``), ``STAGE:OVERRIDE`` to one.
+Every training trains the motion anew; subspaces and sync expert are those of the first unless a variant
+changes them. Stages of a variant lie in ``runs/<name>/<variant>/seed-<n>``; what it does not change is
+base's. The same command goes on where it was stopped. The table (see ``scripts/motion_table.py``, mean ±
+standard deviation over trainings) is ``runs/<name>/table.md`` and ``table.csv``.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
+import json
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from motion_table import HEADER, rows_of
+from ablation import TABLE, Ablation, Cells, Method, Variant, argument_parser, chosen, positive, run
+from motion_table import COLUMNS, FITTED, GENERATED, TRUE, scores_of
 
+from talkgen.data.disentangled import FILE
 from talkgen.data.files import write_atomically
-from talkgen.errors import TalkgenError
 
-DISENTANGLE, EXPERT, MOTION = "disenttalk_disentangle", "disenttalk_sync_expert", "disenttalk_motion"
+DISENTANGLE, EXPERT, MOTION = STAGES = (
+    "disenttalk_disentangle", "disenttalk_sync_expert", "disenttalk_motion",
+)  # fmt: skip
+SILENT = ("system.weights.sync=0", "system.expert=null")
 
 
-@dataclass(frozen=True)
-class Variant:
-    """What is changed.
+def _variant(
+    words: str,
+    motion: Sequence[str] = (),
+    rule: Sequence[str] | None = None,
+    sizes: Sequence[int] = (6, 4, 20),
+) -> Variant:
+    """A variant of the motion stage.
 
-    Attributes:
-        words: its row's name.
+    Args:
+        words: its name in the table.
         motion: overrides of the motion stage.
         rule: overrides of the first stage; None: base's subspaces and expert.
         sizes: of the regions, where the rule changes them; one alone: none are told apart.
     """
+    listed = f"[{','.join(map(str, sizes))}]"
+    space = f"system.space.sizes={listed}"
+    overrides: dict[str, Sequence[str]] = {MOTION: (space, f"system.denoiser.sizes={listed}", *motion)}
+    if rule is not None:
+        overrides |= {DISENTANGLE: rule, EXPERT: (space, f"system.expert.mouth_dim={sizes[0]}")}
+    return Variant(words, overrides, without=() if len(sizes) > 1 else (EXPERT,))
 
-    words: str
-    motion: Sequence[str] = ()
-    rule: Sequence[str] | None = None
-    sizes: Sequence[int] = (6, 4, 20)
 
-
-SILENT = ("system.weights.sync=0", "system.expert=null")
 VARIANTS: dict[str, Variant] = {
-    "base": Variant("all", rule=()),
-    "undivided": Variant("without disentanglement", SILENT, ("make.rule=none", "make.rest_size=30"), (30,)),
-    "flat": Variant("without hierarchy", ("system.denoiser.hierarchical=false",)),
-    "no_local": Variant("without local path", ("system.denoiser.local=false",)),
-    "no_temporal": Variant("without temporal convolutions", ("system.denoiser.temporal=false",)),
-    "no_sync": Variant("without sync loss", SILENT),
-    "index": Variant("index rule, 13 and 8", (), ("make.rule=index",), (13, 8, 20)),
-    "small": Variant("3 and 2 directions", (), ("make.sizes={lip:3,eye:2}",), (3, 2, 20)),
-    "large": Variant("13 and 8 directions", (), ("make.sizes={lip:13,eye:8}",), (13, 8, 20)),
+    "base": _variant("all", rule=()),
+    "undivided": _variant("without disentanglement", SILENT, ("make.rule=none", "make.rest_size=30"), (30,)),
+    "flat": _variant("without hierarchy", ("system.denoiser.hierarchical=false",)),
+    "no_local": _variant("without local path", ("system.denoiser.local=false",)),
+    "no_temporal": _variant("without temporal convolutions", ("system.denoiser.temporal=false",)),
+    "no_sync": _variant("without sync loss", SILENT),
+    "index": _variant("index rule, 13 and 8", (), ("make.rule=index",), (13, 8, 20)),
+    "small": _variant("3 and 2 directions", (), ("make.sizes={lip:3,eye:2}",), (3, 2, 20)),
+    "large": _variant("13 and 8 directions", (), ("make.sizes={lip:13,eye:8}",), (13, 8, 20)),
 }
+REFERENCES = {name: Variant(name, row=name, of="base") for name in (TRUE, FITTED)}
+"""Rows of base's scores that stand before it."""
 
 
-def train(experiment: str, name: str, overrides: Sequence[str]) -> None:
-    """One stage; a finished one says so.
+def guided(weights: Sequence[str]) -> dict[str, Variant]:
+    """Base, scored with further guidance weights."""
+    return {f"guidance {w}": Variant(f"all, guidance {w}", of="base", scoring=(w,)) for w in weights}
 
-    Raises:
-        TalkgenError: it failed.
+
+def score(ablation: Ablation, variant: Variant, folder: Path, seeds: int, clips: int) -> Cells:
+    """What the motion of a run does on held-out clips.
+
+    Args:
+        ablation, variant, folder: see ``Method``; ``variant.scoring`` is a guidance weight or nothing.
+        seeds: of the sampler.
+        clips: at most so many; 0: all.
     """
-    command = [sys.executable, "-m", "talkgen.cli", "train", f"experiment={experiment}", f"name={name}"]
-    if code := subprocess.run([*command, *overrides], check=False).returncode:
-        raise TalkgenError(f"{experiment} of {name} failed (exit code {code})")
+    guidance = float(variant.scoring[0]) if variant.scoring else None
+    file = folder / "evaluation" / f"motion{'' if guidance is None else f'_guidance_{guidance}'}.json"
+
+    def make() -> None:
+        rows = scores_of(folder / MOTION, seeds, clips, guidance=guidance)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json.dumps(rows).encode())
+
+    row = ablation.scores(folder, file, [f"seeds={seeds}", f"clips={clips}"], make)[variant.row or GENERATED]
+    known = {column: row.get(column) for column in COLUMNS}
+    return {name: None if value is None or math.isnan(value) else value for name, value in known.items()}
 
 
-def train_variant(name: str, key: str, runs: Path, overrides: Sequence[str]) -> Path:
-    """The stages of a variant; its motion run."""
-    variant = VARIANTS[key]
-    owner = f"{name}/{key if variant.rule is not None else 'base'}"
-    sizes = f"[{','.join(map(str, variant.sizes))}]"
-    places = [f"paths.runs={runs}", f"disentangled={runs / owner / DISENTANGLE}"]
-    space = f"system.space.sizes={sizes}"
-    if variant.rule is not None:
-        wanted = [item for item in overrides if item.split("=")[0] in ("data.root", "size", "data")]
-        train(DISENTANGLE, f"{owner}/{DISENTANGLE}", [f"paths.runs={runs}", *wanted, *variant.rule])
-        if len(variant.sizes) > 1:
-            lips = f"system.expert.mouth_dim={variant.sizes[0]}"
-            train(EXPERT, f"{owner}/{EXPERT}", [*places, space, lips, *overrides])
-    own = f"{name}/{key}/{MOTION}"
-    shapes = [space, f"system.denoiser.sizes={sizes}", f"sync_expert={runs / owner / EXPERT}"]
-    train(MOTION, own, [*places, *shapes, *variant.motion, *overrides])
-    return runs / own
+def method(seeds: int = 2, clips: int = 0, weights: Sequence[str] = ()) -> Method:
+    """The motion stage and what it needs; see ``score`` and ``guided``."""
+    return Method(
+        STAGES,
+        (MOTION,),
+        {**REFERENCES, **VARIANTS, **guided(weights)},
+        partial(score, seeds=seeds, clips=clips),
+        keys={DISENTANGLE: ("data.root", "size", "data")},
+        results={DISENTANGLE: FILE},
+    )
 
 
-def main() -> None:
-    """Train, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--name", default="disenttalk-ablation")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+def main(arguments: Sequence[str]) -> int:
+    """The command."""
+    epilog = "; ".join(f"{name}: {variant.words}" for name, variant in VARIANTS.items())
+    parser = argument_parser(__doc__, epilog, "disenttalk-ablation", "disenttalk")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="names, with commas")
     parser.add_argument("--guidance", default="0.5,1.5,2,3", help="further weights with which base is scored")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--clips", type=int, default=0)
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
-    chosen = arguments.variants.split(",")
-    if unknown := sorted(set(chosen) - VARIANTS.keys()):
-        raise SystemExit(f"no variant {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
-    if "base" not in chosen:
-        chosen = ["base", *chosen]
-    rows: list[list[str]] = []
-    for key in chosen:
-        run = train_variant(arguments.name, key, arguments.runs.absolute(), arguments.overrides)
-        found = rows_of(run, arguments.seeds, arguments.clips, None, None)
-        found[-1][0] = VARIANTS[key].words
-        rows += found if not rows else found[-1:]
-        if key == "base":
-            for weight in filter(None, arguments.guidance.split(",")):
-                row = rows_of(run, arguments.seeds, arguments.clips, None, float(weight))[-1]
-                rows.append([f"all, guidance {weight}", *row[1:]])
-    lines = [list(HEADER), ["---"] * len(HEADER), *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    print(text)
-    write_atomically(arguments.runs / arguments.name / "table.md", f"{text}\n".encode())
+    parser.add_argument("--trainings", type=positive, default=1, help="how often each variant is trained")
+    parser.add_argument("--seeds", type=positive, default=2, help="how often a trained variant is sampled")
+    parser.add_argument("--clips", type=int, default=0, help="at most so many are scored; 0: all")
+    given = parser.parse_args(arguments)
+    others = [name for name in chosen(parser, given.variants, VARIANTS, "variant") if name != "base"]
+    weights = [weight for weight in given.guidance.split(",") if weight]
+    variants = [*REFERENCES, "base", *guided(weights), *others]
+    given.runs = given.runs.absolute()
+    return run(method(given.seeds, given.clips, weights), given, {TABLE: variants}, given.trainings)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -39,6 +39,7 @@ from talkgen.face3d.model_files import open_morphable_model
 from talkgen.face3d.morphable_model import MorphableModel
 from talkgen.inference.motion import MotionGenerator, load_motion
 from talkgen.metrics.blinks import SHUT_SHARE, count_dips, eye_aspect_ratio
+from talkgen.metrics.grid import markdown_grid
 from talkgen.metrics.jerk import jerk
 from talkgen.metrics.mouth_opening import pearson
 
@@ -170,12 +171,13 @@ def region_control(clips: list[HeldOut], read: Reader, generator: MotionGenerato
     return {name: mean(values) for name, values in columns.items()}
 
 
-def rows_of(run: Path, seeds: int, limit: int, steps: int | None, guidance: float | None) -> list[list[str]]:
-    """The rows of a run, and the truth's."""
+def scores_of(
+    run: Path, seeds: int, limit: int, steps: int | None = None, guidance: float | None = None
+) -> dict[str, dict[str, float]]:
+    """Row → column → value, of the truth, of the coefficients that were fitted, and of what a run makes."""
     generator = load_motion(run, "cpu", steps, guidance)
     read = Reader(open_morphable_model(generator.morphable_model))
     clips = held_out(run, generator, read, limit)
-    regions = len(generator.motion.space.sizes) > 1
 
     def generated(number: int, item: HeldOut, heard: np.ndarray) -> list[np.ndarray]:
         start = item.coefficients[0]
@@ -187,7 +189,7 @@ def rows_of(run: Path, seeds: int, limit: int, steps: int | None, guidance: floa
     ours["frames/s"] = frames / (time.process_time() - began)
     fitted = measure(clips, read, lambda n, item, heard: [item.coefficients])
     del fitted["wrong"]  # of which there is none
-    if regions:
+    if len(generator.motion.space.sizes) > 1:
         quiet = [
             read(generator.generate(item.heard, item.coefficients[0], eye="off")).blinks for item in clips
         ]
@@ -197,15 +199,12 @@ def rows_of(run: Path, seeds: int, limit: int, steps: int | None, guidance: floa
         "blinks/s": mean([item.truth.blinks for item in clips]),
         "shut %": mean([item.truth.shut for item in clips]),
     }
-    names = [*HEADER[1:]]
-    table = []
-    for name, row in (("truth", truth), ("fitted", fitted), (str(run), ours)):
-        table.append([name, *(f"{row[key]:.3g}" if key in row else "–" for key in names)])
-    return table
+    return {TRUE: truth, FITTED: fitted, GENERATED: ours}
 
 
-HEADER = (
-    "motion", "lips r", "wrong", "en r", "zh r", "amplitude", "blinks/s", "off", "shut %", "jerk", "brow",
+TRUE, FITTED, GENERATED = "truth", "fitted", "generated"
+COLUMNS = (
+    "lips r", "wrong", "en r", "zh r", "amplitude", "blinks/s", "off", "shut %", "jerk", "brow",
     "lips A", "lids B", "lips B", "lids A", "frames/s",
 )  # fmt: skip
 
@@ -221,12 +220,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file of the table")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[list[str]] = []
+    rows: dict[str, dict[str, float]] = {}
     for run in arguments.runs:
-        found = rows_of(run, arguments.seeds, arguments.clips, arguments.steps, arguments.guidance)
-        rows += found if not rows else found[2:]
-    lines = [list(HEADER), ["---"] * len(HEADER), *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        found = scores_of(run, arguments.seeds, arguments.clips, arguments.steps, arguments.guidance)
+        rows = {TRUE: found[TRUE], FITTED: found[FITTED]} | rows | {str(run): found[GENERATED]}
+    lines = [["motion", *COLUMNS]]
+    for name, row in rows.items():
+        lines.append([name, *(f"{row[key]:.3g}" if key in row else "–" for key in COLUMNS)])
+    text = "\n".join(markdown_grid(lines))
     print(text)
     if arguments.out:
         write_atomically(arguments.out, f"{text}\n".encode())

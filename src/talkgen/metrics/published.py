@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from talkgen.configuration import config_folder, options
 from talkgen.errors import TalkgenError
+from talkgen.metrics.grid import markdown_grid
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class PublishedTable:
         for name, values in self.rows.items():
             if len(values) != len(self.columns):
                 raise ValueError(f"row {name!r} has {len(values)} values for {len(self.columns)} columns")
+
+    def markdown(self) -> str:
+        """A block of its own."""
+        lines = [["", *self.columns], *([name, *values] for name, values in self.rows.items())]
+        below = "\n\n".join([f"_Source: {self.source}_", *self.notes])
+        return "\n".join([f"#### As published: {self.title}", "", *markdown_grid(lines), "", below, ""])
 
 
 def read_published(name: str) -> PublishedTable:

@@ -14,6 +14,7 @@ from typing import Protocol as Interface
 
 from torch import Tensor
 
+from talkgen.metrics.grid import markdown_grid
 from talkgen.metrics.intervals import Interval, bootstrap_interval
 from talkgen.metrics.protocol import Protocol
 from talkgen.metrics.published import PublishedTable
@@ -187,11 +188,9 @@ class Table:
         if upright:
             lines = [list(line) for line in zip(*lines, strict=True)]
         below = [f"_Protocol: {self.protocol.line()}_", *self.every_note()]
-        blocks = [f"### {self.title}", "", *_grid(lines), "", "\n\n".join(below), ""]
+        blocks = [f"### {self.title}", "", *markdown_grid(lines), "", "\n\n".join(below), ""]
         for block in () if upright else self.published:
-            cells = [["", *block.columns], *([name, *values] for name, values in block.rows.items())]
-            blocks += [f"#### As published: {block.title}", "", *_grid(cells), ""]
-            blocks += ["\n\n".join([f"_Source: {block.source}_", *block.notes]), ""]
+            blocks.append(block.markdown())
         return "\n".join(blocks)
 
     def latex(self) -> str:
@@ -284,17 +283,6 @@ class Table:
             ],
         }
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-
-
-def _grid(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a markdown table, the first of them its heading."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    aligned = [
-        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
-        for line in lines
-    ]
-    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
-    return [aligned[0], rule, *aligned[1:]]
 
 
 def _tabular(headings: Sequence[str], lines: Sequence[str]) -> list[str]:
