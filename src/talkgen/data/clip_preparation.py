@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -37,6 +35,7 @@ from talkgen.faces.ibug import keypoints_from_landmarks, mouth_opening
 from talkgen.faces.landmarks import make_landmarker
 from talkgen.faces.shots import shot_boundaries
 from talkgen.faces.tracking import FaceTrack, choose_track, fill_gaps, track_faces
+from talkgen.npz import read_npz
 from talkgen.video.reader import VideoInfo, probe, read_frames
 
 _Network = TypeVar("_Network")
@@ -397,10 +396,9 @@ class ClipPreparer:
     def _load_truth(self, raw: RawClip) -> dict[str, np.ndarray]:
         file = self.source / str(raw.truth)
         try:
-            with np.load(file, allow_pickle=False) as content:
-                arrays = dict(content)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise _Left("truth", f"{raw.truth} cannot be read ({error})") from error
+            arrays = read_npz(file)
+        except FileError as error:
+            raise _Left("truth", f"{raw.truth} {error.cause}") from error
         landmarks = arrays.get("landmarks")
         if landmarks is None or landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2) or not len(landmarks):
             raise _Left("truth", f"{raw.truth} has no array 'landmarks' of shape (frames, 68, 2)")

@@ -21,6 +21,7 @@ from scipy.sparse import csc_matrix
 from talkgen.errors import FileError
 from talkgen.face3d.face_regions import regions_from_landmarks
 from talkgen.face3d.morphable_model import MorphableModel
+from talkgen.npz import read_npz
 
 _UNIT = 10.0  # decimetres in a metre
 _JAW = 2  # of the joints root, neck, jaw, left eye, right eye
@@ -46,8 +47,7 @@ def read_flame(file: str | Path) -> MorphableModel:
     Raises:
         FileError: an array is missing, or of another shape.
     """
-    with np.load(file, allow_pickle=False) as content:
-        arrays = {name: content[name] for name in content.files}
+    arrays = read_npz(file)
     if missing := [name for name in (*_ARRAYS, *_LANDMARKS) if name not in arrays]:
         raise FileError(file, f"has no {', '.join(missing)}; make it with talkgen.face3d.flame.convert_flame")
     template = arrays["v_template"].astype(np.float64)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from talkgen.errors import FileError
 from talkgen.face3d.face_regions import regions_from_landmarks
 from talkgen.face3d.morphable_model import MorphableModel
+from talkgen.npz import read_npz
 
 FACE_VERTICES = 9409
 """The first part of the mesh: the face, without skull, eyes and teeth."""
@@ -42,8 +43,7 @@ def read_ict(file: str | Path) -> MorphableModel:
     Raises:
         FileError: an array is missing, or of another shape.
     """
-    with np.load(file, allow_pickle=False) as content:
-        arrays = {name: content[name] for name in content.files}
+    arrays = read_npz(file)
     if missing := sorted({"neutral", "ident", "expr", "tri", "names"} - arrays.keys()):
         raise FileError(
             file, f"has no {', '.join(missing)}; make it with talkgen.face3d.ict_facekit.convert_ict"

@@ -10,10 +10,7 @@ None of the three files can come with this project: they have licences of their 
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-
-import numpy as np
 
 from talkgen.errors import FileError, TalkgenError
 from talkgen.face3d.bfm import read_bfm
@@ -21,6 +18,7 @@ from talkgen.face3d.flame import read_flame
 from talkgen.face3d.head import build_head
 from talkgen.face3d.ict_facekit import read_ict
 from talkgen.face3d.morphable_model import MorphableModel
+from talkgen.npz import array_names
 
 
 def open_morphable_model(model: str | Path) -> MorphableModel:
@@ -40,11 +38,7 @@ def open_morphable_model(model: str | Path) -> MorphableModel:
     if file.suffix == ".mat":
         return read_bfm(file)
     if file.suffix == ".npz":
-        try:
-            with np.load(file, allow_pickle=False) as content:
-                names = set(content.files)
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise FileError(file, f"cannot be read as arrays ({error})") from error
+        names = array_names(file)
         if {"neutral", "expr", "ident"} <= names:
             return read_ict(file)
         if {"v_template", "shapedirs"} <= names:

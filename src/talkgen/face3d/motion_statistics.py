@@ -26,6 +26,7 @@ from talkgen.errors import FileError
 from talkgen.face3d.morphable_model import MorphableModel
 from talkgen.face3d.subspaces import Subspaces
 from talkgen.faces.ibug import LEFT_EYE, RIGHT_EYE
+from talkgen.npz import read_npz
 
 Array = NDArray[np.float64]
 
@@ -67,12 +68,12 @@ class MotionStatistics:
     def load(cls, file: str | Path) -> MotionStatistics:
         """What `save` wrote; raises FileError where it cannot be read."""
         try:
-            with np.load(file, allow_pickle=False) as content:
-                names = tuple(str(name) for name in content["names"])
-                sizes = tuple(int(size) for size in content["sizes"])
-                rest = {f.name: content[f.name] for f in fields(cls) if f.name not in ("names", "sizes")}
-                return cls(names, sizes, **rest)
-        except (OSError, ValueError, KeyError) as error:
+            content = read_npz(file)
+            names = tuple(str(name) for name in content["names"])
+            sizes = tuple(int(size) for size in content["sizes"])
+            rest = {f.name: content[f.name] for f in fields(cls) if f.name not in ("names", "sizes")}
+            return cls(names, sizes, **rest)
+        except (FileError, ValueError, KeyError, TypeError) as error:
             raise FileError(
                 file, f"holds no statistics of motion ({error}); make them with talkgen disentangle"
             ) from error

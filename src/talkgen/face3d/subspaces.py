@@ -28,6 +28,7 @@ from scipy.linalg import eigh
 
 from talkgen.errors import FileError
 from talkgen.face3d.morphable_model import MorphableModel
+from talkgen.npz import read_npz
 
 Array = NDArray[np.float64]
 
@@ -104,11 +105,11 @@ class Subspaces:
     def load(cls, file: str | Path) -> Subspaces:
         """What `save` wrote; raises FileError where it cannot be read."""
         try:
-            with np.load(file, allow_pickle=False) as content:
-                names = tuple(str(name) for name in content["names"])
-                sizes = tuple(int(size) for size in content["sizes"])
-                return cls(names, content["directions"], sizes, content["readers"])
-        except (OSError, ValueError, KeyError) as error:
+            content = read_npz(file)
+            names = tuple(str(name) for name in content["names"])
+            sizes = tuple(int(size) for size in content["sizes"])
+            return cls(names, content["directions"], sizes, content["readers"])
+        except (FileError, ValueError, KeyError, TypeError) as error:
             raise FileError(file, f"holds no subspaces ({error}); make them again") from error
 
 
