@@ -185,3 +185,15 @@ def test_a_cover_image_is_no_first_picture() -> None:
     assert _zero_seconds(container([cover, stream(200)], [late])) == 0.2
     assert _zero_seconds(container([stream(None)], [late])) == 0.5  # as video/container.py has it
     assert _zero_seconds(container([stream(40)], [stream(-23)])) == 0.0
+
+
+@pytest.mark.parametrize("rate", [0, 1, 2**31 - 1])
+def test_a_rate_that_no_sound_has_is_refused(tmp_path, rate):
+    """A rate of 1 would become 16,000 times as many samples."""
+    save_waveform(tmp_path / "a.wav", np.zeros(4000))
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    assert int.from_bytes(content[24:28], "little") == 16000
+    content[24:28] = rate.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(FileError, match=r"samples a second|cannot be decoded"):
+        load_waveform(tmp_path / "a.wav")

@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from bad_media import video
 from recordings import number_of, numbered, write_numbered, write_wav
 
 from talkgen.errors import FileError
@@ -261,3 +262,14 @@ def test_bad_arguments_are_refused_at_once(tmp_path):
     for bad in ({"fps": 0}, {"start_seconds": -1}, {"seconds": -1}, {"on_error": "ignore"}):
         with pytest.raises(ValueError, match=r"fps|seconds|on_error"):
             read_frames(file, **bad)
+
+
+def test_a_jump_of_timestamps_is_not_filled_with_pictures(tmp_path):
+    """At a constant rate the picture before it would be repeated for days."""
+    video(tmp_path / "a.mkv", frames=4, times=[0, 0.04, 0.08, 2e6])
+    made = read_frames(tmp_path / "a.mkv", fps=25)
+    assert [next(made).shape for _ in range(2)] == [(160, 160, 3)] * 2
+    with pytest.raises(FileError, match="timestamps are broken"):
+        list(made)
+    pauses = video(tmp_path / "b.mkv", frames=3, times=[0, 0.04, 1500])  # a talk with slides
+    assert sum(1 for _ in read_frames(pauses, fps=1)) in (1500, 1501)

@@ -31,6 +31,10 @@ _MARGIN_SECONDS = 0.1
 # Timestamps of containers are rounded (Matroska: to 1 ms); only larger steps are real gaps or overlaps of the
 # sound.
 _GAP_SECONDS = 0.02
+# What is outside is a broken header; a rate of 1 would become 16,000 times as many samples.
+_RATES = (1000, 1_000_000)
+# Sound that is silent for longer between two packets has a broken timestamp.
+_LONGEST_GAP_SECONDS = 1800.0
 # Codecs with memory (AAC, MP3, Opus) need a few packets before the wanted place to give the same samples.
 _PREROLL_SECONDS = 0.5
 
@@ -81,6 +85,11 @@ def load_waveform(
     if not np.isfinite(piece).all():
         raise FileError(file, "its sound holds numbers that are not finite; export it anew")
     return np.ascontiguousarray(piece)
+
+
+def _refuse_rate(file: Path, rate: int) -> None:
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise FileError(file, f"states {rate} samples a second, which no sound has; its header is damaged")
 
 
 def save_waveform(file: str | Path, waveform: NDArray[np.floating], sample_rate: int = SAMPLE_RATE) -> None:
@@ -170,6 +179,7 @@ def _read_soundfile(
     """Samples of a piece at the file's own rate, that rate, and how many target samples lie before them."""
     with soundfile.SoundFile(path) as sound:
         source_rate = sound.samplerate
+        _refuse_rate(path, source_rate)
         first, stop, skipped = _source_span(source_rate, sample_rate, start_seconds, seconds)
         if first >= sound.frames:
             return np.zeros(0, np.float32), source_rate, skipped
@@ -189,13 +199,16 @@ def _read_container(
             if not container.streams.audio:
                 raise FileError(path, "it has no audio stream; add one, or name the audio file itself")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise FileError(path, "its sound is of a codec that FFmpeg does not know; convert it to wav")
             source_rate = stream.rate
+            _refuse_rate(path, source_rate)
             first, stop, skipped = _source_span(source_rate, sample_rate, start_seconds, seconds)
             zero = _zero_seconds(container)
             if first > 0:
                 wanted = max(0.0, first / source_rate - _PREROLL_SECONDS) + zero
                 container.seek(int(wanted / (stream.time_base or Fraction(1, source_rate))), stream=stream)
-            samples = _assemble(_decoded(container, stream, zero), first, stop, source_rate)
+            samples = _assemble(path, _decoded(container, stream, zero), first, stop, source_rate)
     except av.error.FFmpegError as error:
         reason = error.strerror or str(error)
         raise FileError(path, f"its sound cannot be decoded ({reason}); the file may be damaged") from error
@@ -235,7 +248,11 @@ def _decoded(
 
 
 def _assemble(
-    pieces: Iterator[tuple[int | None, NDArray[np.float32]]], first: int, stop: int | None, source_rate: int
+    path: Path,
+    pieces: Iterator[tuple[int | None, NDArray[np.float32]]],
+    first: int,
+    stop: int | None,
+    source_rate: int,
 ) -> NDArray[np.float32]:
     """Put pieces of sound at their times: gaps become silence; overlaps and what precedes are cut."""
     tolerance = round(_GAP_SECONDS * source_rate)
@@ -251,6 +268,8 @@ def _assemble(
         if position <= written:
             continue
         if begin > written:
+            if stop is None and begin - written > _LONGEST_GAP_SECONDS * source_rate:
+                raise FileError(path, "its timestamps are broken: they jump by hours; re-encode it")
             gap = begin - written if stop is None else min(begin, stop) - written
             parts.append(np.zeros(gap, np.float32))
             written += gap

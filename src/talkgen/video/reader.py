@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # stated time, else rounding alone would show the previous one.
 _CLOCK_TOLERANCE_SECONDS = 0.002
 
+# A picture that stays for longer has a broken timestamp. At a constant rate it would be repeated without end.
+LONGEST_STILL_SECONDS = 1800.0
+
 # swscale's fast path from YUV to RGB truncates, which darkens every picture by 1.3 of 255 levels on average
 # (measured); with these flags the mean error is below 0.02 levels, at 0.9 instead of 0.1 ms for 512 × 512.
 _EXACT_TO_RGB = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
@@ -120,7 +123,8 @@ def probe(file: str | Path) -> VideoInfo:
         rotation = first.rotation % 360
         across, down = _Picture(first, _pixel_aspect(stream)).size()
         turned = rotation in (90, 270)
-        audio = container.streams.audio[0] if container.streams.audio else None
+        # a stream of a codec that FFmpeg does not know has no context, and cannot be heard
+        audio = next((heard for heard in container.streams.audio if heard.codec_context is not None), None)
         return VideoInfo(
             width=down if turned else across,
             height=across if turned else down,
@@ -218,7 +222,7 @@ def _shown(file: str | Path, start: float, on_error: str) -> Iterator[tuple[floa
         time, picture = before
         frame = picture.frame
         lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
-        yield time, time + lasts, picture
+        yield time, time + (lasts if lasts <= LONGEST_STILL_SECONDS else period), picture
     if broken is not None:
         raise broken
 
@@ -256,7 +260,13 @@ def _decoded(file: str | Path, start: float) -> Iterator[tuple[float, _Picture, 
         try:
             for frame in container.decode(stream):
                 stamp = frame.pts if frame.pts is not None else frame.dts
+                before = time
                 time = time + period if stamp is None else float(stamp * stream.time_base) - zero
+                if count and time - before > LONGEST_STILL_SECONDS:
+                    raise FileError(
+                        file,
+                        f"jumps from {before:.2f} s to {time:.2f} s: its timestamps are broken; re-encode it",
+                    )
                 yield time, _Picture(frame, aspect), period
                 count += 1
         except av.error.FFmpegError as error:
@@ -283,8 +293,9 @@ def _stated_end(container: Any, stream: Any) -> float | None:
     tag = stream.metadata.get("DURATION")  # Matroska: "00:00:04.920000000"
     if tag is not None and tag.count(":") == 2:
         hours, minutes, rest = tag.split(":")
-        end = int(hours) * 3600 + int(minutes) * 60 + float(rest)
-        return end - _before_zero(container, stream)
+        with contextlib.suppress(ValueError):  # a damaged tag promises nothing
+            end = int(hours) * 3600 + int(minutes) * 60 + float(rest)
+            return end - _before_zero(container, stream)
     if container.duration and not container.streams.audio:
         return float(container.duration / av.time_base) - _before_zero(container, stream)
     return None
