@@ -31,11 +31,9 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import torch
-from timing import machine
+from timing import machine, report
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-REPORT = ROOT / "docs" / "performance" / "diff2lip_network.md"
 GFLOP = 157.4  # of one step of one frame at the published size
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -229,6 +227,7 @@ def official_child(task: Mapping[str, Any]) -> dict[str, float]:
 
     settings = script_util.tfg_model_and_diffusion_defaults()
     settings |= {key: value for key, value in OFFICIAL_FLAGS.items() if key in settings}
+    settings["use_fp16"] = task.get("device", "cpu") != "cpu"
     settings["timestep_respacing"] = f"ddim{task['steps']}"
     model, diffusion = script_util.tfg_create_model_and_diffusion(**settings)
     model.load_state_dict(torch.load(task["weights"], map_location="cpu", weights_only=True))
@@ -428,7 +427,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--official", type=Path, help="checkout of the official repository")
     parser.add_argument("--weights", type=Path, help="published weights; default: random ones")
     parser.add_argument("--steps", type=int, default=25, help="of DDIM, with --official")
-    parser.add_argument("--write", action="store_true", help=f"keep the tables in {REPORT.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.child:
@@ -452,10 +451,7 @@ def main(arguments: list[str]) -> None:
     )
     print(text)
     if chosen.write:
-        report = REPORT if device == "cpu" else REPORT.with_stem(f"{REPORT.stem}_gpu")
-        temporary = report.with_suffix(".part")
-        temporary.write_text(text)
-        temporary.replace(report)
+        report("diff2lip_network", device).write_text(text)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,9 @@ with one thread.
 from __future__ import annotations
 
 import argparse
-import platform
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -28,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from disenttalk_motion import AUDIO_DIM, FRAMES, SIZES, WAYS
 from omegaconf import OmegaConf
-from timing import flops, seconds
+from timing import flops, machine, report, seconds
 from torch import Tensor, nn
 
 from talkgen.configuration import config_folder
@@ -42,8 +40,6 @@ from talkgen.models.disenttalk.denoiser import MotionDenoiser
 from talkgen.models.disenttalk.noise import motion_schedule
 from talkgen.models.disenttalk.sampling import Guidance, sample_window
 from talkgen.models.pirender.pirenderer import PIRenderer
-
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "disenttalk.md"
 
 
 @dataclass(frozen=True)
@@ -222,11 +218,12 @@ def main() -> None:
     torch.manual_seed(0)
     table, published, best = rendering_table(given.device, given.quick)
     motion = motion_seconds(given.device)
-    where = platform.machine() + " CPU, one thread" if given.device == "cpu" else torch.cuda.get_device_name()
-    how = "--quick --write" if given.quick else "--write"
+    where = machine(given.device)
+    how = f"--device {given.device}{' --quick' if given.quick else ''} --write"
     text = [
         "# DisentTalk in use", "",
-        f"Made by `python benchmarks/disenttalk.py {how}`, which describes the baselines. {where}.", "",
+        f"Made by `python benchmarks/disenttalk.py {how}`, which describes the baselines. {where}.",
+        "",
         "## Rendering", "", *table, "",
         "## Motion and rendering", "",
         "Motion of demo size in windows of 100 frames; pictures at 256 pixels, one at a time.", "",
@@ -235,7 +232,7 @@ def main() -> None:
     ]  # fmt: skip
     print("\n".join(text))
     if given.write:
-        REPORT.write_text("\n".join(text) + "\n", encoding="utf-8")
+        report("disenttalk", given.device).write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,21 +16,18 @@ apart.
 from __future__ import annotations
 
 import argparse
-import platform
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from timing import best_rate, flops, seconds
+from timing import best_rate, flops, machine, report, seconds
 from torch import nn
 
 from talkgen.configuration import build, config_folder
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "swaptalk.md"
 WINDOW = 5  # frames that the lip-sync module sees at a time
 
 
@@ -166,22 +163,20 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help=f"keep the tables in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     with torch.inference_mode():
         lines = measure(chosen.size, chosen.device, chosen.compile, chosen.repeats)
-    where = torch.cuda.get_device_name() if chosen.device != "cpu" else f"one {platform.machine()} CPU"
-    threads = "" if chosen.device != "cpu" else "One thread of "
+    arguments = f"--size {chosen.size} --device {chosen.device}{' --compile' if chosen.compile else ''}"
     head = (
-        "# SwapTalk\n\nMade by `python benchmarks/swaptalk.py --write`, which says what baseline and limit "
-        f"are. {threads}{where}, torch {torch.__version__}, size `{chosen.size}`. Nothing was measured on a "
-        "GPU unless it is named here. What the cache of codes saves in training: [latents](latents.md).\n\n"
+        f"# SwapTalk\n\nMade by `python benchmarks/swaptalk.py {arguments} --write`, which says what "
+        f"baseline and limit are. {machine(chosen.device)}. What the cache of codes saves in training: "
+        "[latents](latents.md).\n\n"
     )
     print("\n".join(lines))
     if chosen.write:
-        REPORT.parent.mkdir(parents=True, exist_ok=True)
-        REPORT.write_text(head + "\n".join(lines) + "\n")
+        report("swaptalk", chosen.device).write_text(head + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

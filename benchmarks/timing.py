@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -56,6 +57,12 @@ def machine(device: str = "cpu") -> str:
     else:
         what = f"one {torch.cuda.get_device_name()}"
     return f"{what}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
+
+
+def report(name: str, device: str = "cpu") -> Path:
+    """Where a benchmark keeps its tables; those of a GPU lie beside those of the CPU."""
+    folder = Path(__file__).resolve().parents[1] / "docs" / "performance"
+    return folder / f"{name}{'' if device == 'cpu' else '_gpu'}.md"
 
 
 def _wait(device: str) -> None:
