@@ -57,3 +57,32 @@ def test_manifest_file(tmp_path: Path) -> None:
         read_manifest(file, RawClip)
     with pytest.raises(FileError, match="talkgen prepare"):
         read_manifest(tmp_path / "absent.jsonl", RawClip)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("start_seconds", '"now"', "start_seconds is 'now', should be float or int"),
+        ("start_seconds", "NaN", "start_seconds is nan"),
+        ("start_seconds", "9" * 400, "too large"),
+        ("notes", "9" * 5000, "4300 digits"),
+        ("video", "null", "video is 'None', should be str"),
+        ("notes", '"\\ud800"', "surrogates not allowed"),
+        ("audio", "[" * 4000, "recursion"),
+    ],
+)
+def test_values_of_another_kind_are_refused_with_their_line(key, value, says, tmp_path) -> None:
+    """They would be met hours later, far from the manifest, and end all of a preparation."""
+    line = '{"id": "b", "corpus": "c", "split": "val", "video": "v", "identity": "i", "%s": %s}' % (
+        key,
+        value,
+    )
+    (tmp_path / "clips.jsonl").write_text(to_json(RAW) + "\n" + line)
+    with pytest.raises(FileError, match=rf"line 2: .*{says}"):
+        read_manifest(tmp_path / "clips.jsonl", RawClip)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "clips.jsonl").write_bytes(to_json(RAW).encode() + b"\xff")
+    with pytest.raises(FileError, match="no text in UTF-8"):
+        read_manifest(tmp_path / "clips.jsonl", RawClip)

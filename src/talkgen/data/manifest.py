@@ -4,9 +4,12 @@ read later.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from types import UnionType
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from talkgen.data.clip import Clip, RawClip, from_json, to_json
 from talkgen.data.files import write_atomically
@@ -34,7 +37,8 @@ def parse_manifest(text: str, kind: type[_Line], name: str | Path) -> list[_Line
             continue
         try:
             clip = from_json(line, kind)
-        except (ValueError, TypeError) as error:
+            refuse_mistyped(clip)
+        except (OverflowError, RecursionError, TypeError, ValueError) as error:
             raise FileError(name, f"line {number}: {error}") from error
         if clip.id in seen:
             raise FileError(name, f"line {number}: a second clip with id {clip.id!r}")
@@ -53,4 +57,36 @@ def read_manifest(file: str | Path, kind: type[_Line]) -> list[_Line]:
         text = Path(file).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise FileError(file, "no such manifest; `talkgen prepare` makes it") from error
+    except UnicodeDecodeError as error:
+        raise FileError(file, f"is no text in UTF-8 ({error}); it is damaged") from error
     return parse_manifest(text, kind, file)
+
+
+def refuse_mistyped(clip: RawClip | Clip) -> None:
+    """Refuse values of another kind than the fields', which would be met far from the manifest.
+
+    Raises:
+        TypeError, ValueError, OverflowError: names the field and the value.
+    """
+    for name, kinds, said in _kinds(type(clip)):  # type: ignore[arg-type]
+        value = getattr(clip, name)
+        if type(value) not in kinds:
+            raise TypeError(f"{name} is {str(value)[:80]!r}, should be {said}")
+        if type(value) in (float, int) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+        if type(value) is str and not value.isascii():
+            value.encode()  # half a surrogate pair is no text that can be written
+
+
+@lru_cache
+def _kinds(kind: type) -> tuple[tuple[str, frozenset[type], str], ...]:
+    """Name, types that JSON may give, and how to say them, of every field."""
+    rows = []
+    for name, hint in get_type_hints(kind).items():
+        types = {
+            get_origin(one) or one for one in (get_args(hint) if get_origin(hint) is UnionType else (hint,))
+        }
+        allowed = {dict if one is Mapping else one for one in types} | ({int} if float in types else set())
+        words = sorted("none" if one is type(None) else one.__name__ for one in allowed)
+        rows.append((name, frozenset(allowed), " or ".join(words)))
+    return tuple(rows)
