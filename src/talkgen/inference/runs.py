@@ -27,7 +27,7 @@ def run_config(folder: RunFolder) -> DictConfig:
     try:
         config = OmegaConf.load(folder.config)
         str(config.system._target_)
-    except (AttributeError, OmegaConfBaseException, YAMLError) as error:
+    except (AttributeError, OmegaConfBaseException, RecursionError, ValueError, YAMLError) as error:
         raise FileError(folder.config, "is not the config of a talkgen run; delete the run") from error
     assert isinstance(config, DictConfig)  # what has a key is no list
     return config
@@ -55,6 +55,8 @@ def load_network(folder: RunFolder, part: str, checkpoint: str | Path = "best") 
     Raises:
         TalkgenError: the config or the checkpoint cannot be used.
     """
+    from torch import nn
+
     from talkgen.checkpoints import load_checkpoint, load_part
 
     file = checkpoint if isinstance(checkpoint, Path) else checkpoint_file(folder, checkpoint)
@@ -62,6 +64,8 @@ def load_network(folder: RunFolder, part: str, checkpoint: str | Path = "best") 
     if part not in system:
         raise FileError(folder.config, f"is of {system._target_}, which has no {part}; give another run")
     network = build(system[part])
+    if not isinstance(network, nn.Module):
+        raise FileError(folder.config, f"says nothing of how {part} is built; delete the run")
     content = load_checkpoint(file)
     weights = content["state_dict"] | content.get("ema", {})
     # Vectors that wait for k-means belong to training; a network that is used has no place for them.
