@@ -15,7 +15,8 @@ from talkgen.losses.lip_sync import CosineBCELoss, ShiftedInfoNCE
 from talkgen.models.experts.lip_view import LipView
 from talkgen.models.experts.syncnet import SyncNet, syncnet_input
 from talkgen.systems.augmentation import BoxAugmentation, VoiceAugmentation
-from talkgen.systems.sync_expert import StallWatch, SyncExpertSystem, sync_accuracy
+from talkgen.systems.contrastive_sync import StallWatch, sync_accuracy
+from talkgen.systems.sync_expert import SyncExpertSystem
 
 
 def make_system(loss: torch.nn.Module, final_relu: bool) -> SyncExpertSystem:
