@@ -32,6 +32,11 @@ def test_pages_build_without_warnings(tmp_path: Path) -> None:
     )  # readable offline
 
 
+def test_every_table_of_a_benchmark_can_be_found() -> None:
+    linked = set(re.findall(r"\]\((performance/\w+\.md)\)", (DOCS / "performance.md").read_text()))
+    assert linked == {f"performance/{page.name}" for page in (DOCS / "performance").glob("*.md")}
+
+
 def test_messages_of_the_troubleshooting_page_exist() -> None:
     code = " ".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
     code = re.sub(r'"\s+f?"', "", code)  # sentences that go over several lines
