@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,12 +88,24 @@ def test_other_errors_of_the_operating_system_keep_their_traceback() -> None:
         cli.run_command(broken, [])
 
 
-def test_an_interruption_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(arguments: list[str]) -> int:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_gives_a_sentence_that_says_how_to_go_on(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = signal.getsignal(signal.SIGTERM)
 
-    assert cli.run_command(interrupted, []) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    def stopped(arguments: list[str]) -> int:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        return 0
+
+    assert cli.run_command(stopped, []) == 128 + number
+    said = capsys.readouterr().err
+    assert (
+        said
+        == f"stopped by {number.name}; what is finished is kept, and the same command goes on from there\n"
+    )
+    assert signal.getsignal(signal.SIGTERM) == held
 
 
 @pytest.mark.parametrize(

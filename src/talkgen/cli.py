@@ -6,11 +6,15 @@ Only the standard library is imported here; a command's own module is imported w
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 
 from talkgen import __version__
 from talkgen.errors import TalkgenError, from_os_error
@@ -20,6 +24,21 @@ from talkgen.errors import TalkgenError, from_os_error
 # from those it waits for. 3000 is some 0.1 ms, which keeps what two threads gain on a quiet machine
 # (docs/performance/threads.md).
 SPIN_COUNT = "3000"
+
+
+GO_ON = "what is finished is kept, and the same command goes on from there"
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to stop.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command("talkgen.evaluation", "main", "score runs on held-out clips and write tables"),
     "generate": Command("talkgen.generation", "main", "source picture + target video + sound → video"),
-    "studio": Command("talkgen.studio.command", "main", "a web page on this machine: generate, compare, browse"),
+    "studio": Command(
+        "talkgen.studio.command", "main", "a web page on this machine: generate, compare, browse"
+    ),
     "runs": Command("talkgen.run_report", "main", "list runs and how to go on; --report: a page about each"),
     "provenance": Command("talkgen.provenance", "main", "say whether a video was generated: check FILE"),
     "study": Command("talkgen.study.command", "main", "ask people which results they prefer: build | report"),
@@ -72,10 +93,11 @@ def run_command(function: Callable[[list[str]], int | None], arguments: Sequence
 
     Returns:
         Exit code: what the command gave; 1 after a :class:`TalkgenError`, and where the operating system
-        refused a file; 130 after Ctrl-C; 141 where the reader of a pipe went away.
+        refused a file; 130 after Ctrl-C, 143 after SIGTERM; 141 where the reader of a pipe went away.
     """
     try:
-        return function(list(arguments)) or 0
+        with _stoppable():
+            return function(list(arguments)) or 0
     except TalkgenError as error:
         print(f"error: {error}", file=sys.stderr)
     except BrokenPipeError:  # of `talkgen … | head`; nobody reads what is left
@@ -86,10 +108,28 @@ def run_command(function: Callable[[list[str]], int | None], arguments: Sequence
         if known is None:
             raise
         print(f"error: {known}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+        print(f"stopped by {signal.Signals(number).name}; {GO_ON}", file=sys.stderr)
+        return 128 + number
     return 1
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM, by which schedulers and containers end a process, does what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be taken
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    held = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, held)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: command and its arguments; ``sys.argv[1:]`` by default.
 
     Returns:
-        Exit code: 0 done, 1 the user can cure it, 2 wrong usage, 130 interrupted.
+        Exit code: 0 done, 1 the user can cure it, 2 wrong usage, 130 or 143 stopped by a signal.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):

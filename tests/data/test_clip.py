@@ -73,10 +73,8 @@ def test_manifest_file(tmp_path: Path) -> None:
 )
 def test_values_of_another_kind_are_refused_with_their_line(key, value, says, tmp_path) -> None:
     """They would be met hours later, far from the manifest, and end all of a preparation."""
-    line = '{"id": "b", "corpus": "c", "split": "val", "video": "v", "identity": "i", "%s": %s}' % (
-        key,
-        value,
-    )
+    known = '"id": "b", "corpus": "c", "split": "val", "video": "v", "identity": "i"'
+    line = f'{{{known}, "{key}": {value}}}'
     (tmp_path / "clips.jsonl").write_text(to_json(RAW) + "\n" + line)
     with pytest.raises(FileError, match=rf"line 2: .*{says}"):
         read_manifest(tmp_path / "clips.jsonl", RawClip)
