@@ -86,7 +86,7 @@ def prepare_corpus(cfg: DictConfig) -> int:
     store = outcome.store
     if outcome.done_before == len(raw_clips):
         print(f"{cfg.out} is already prepared from these {len(raw_clips)} clips with these settings")
-    hours = sum(clip.seconds for clip in store.clips) / 3600
+    hours = int(store.clips.frames.sum()) / store.fps / 3600
     kept = len({clip.raw for clip in store.clips})
     print(
         f"kept {kept} of {len(raw_clips)} clips as {len(store)} stretches of {hours:.2f} h "

@@ -230,6 +230,6 @@ def test_a_server_that_gives_whole_files_only_is_told(
     remote = Store.open("memory://whole", cache=tmp_path / "cache")
     shard = (tmp_path / "store" / remote.clips[0].shard).read_bytes()
     assert len(shard) > 2**20
-    monkeypatch.setattr(RemoteShards, "_fetch", lambda self, name, start, stop: shard)
+    monkeypatch.setattr(RemoteShards, "_fetch", lambda self, name, start=None, stop=None, fault=None: shard)
     with pytest.raises(FileError, match="whole files only"):
         remote.frames(remote.clips[0], 0, 1)

@@ -111,16 +111,26 @@ def from_json(line: str, kind: type[_Line]) -> _Line:
     values: Any = json.loads(line)
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
-    known = {item.name for item in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known):
+    needed, known = keys_of(kind)
+    if unknown := sorted(values.keys() - known):
         raise ValueError(
             f"unknown key {', '.join(map(repr, unknown))} (written by a newer talkgen, or misspelt)"
         )
-    needed = {
-        item.name
-        for item in dataclasses.fields(kind)
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    }
-    if lacking := sorted(needed - set(values)):
+    if lacking := sorted(needed - values.keys()):
         raise ValueError(f"key {', '.join(map(repr, lacking))} is missing")
     return kind(**values)
+
+
+def keys_of(kind: type[RawClip] | type[Clip]) -> tuple[frozenset[str], frozenset[str]]:
+    """Keys that a line must have, and those that it may have."""
+    return _KEYS[kind.__name__]
+
+
+def _keys_of(kind: type[RawClip] | type[Clip]) -> tuple[frozenset[str], frozenset[str]]:
+    items = dataclasses.fields(kind)
+    absent = dataclasses.MISSING
+    needed = (item.name for item in items if item.default is absent and item.default_factory is absent)
+    return frozenset(needed), frozenset(item.name for item in items)
+
+
+_KEYS = {kind.__name__: _keys_of(kind) for kind in (RawClip, Clip)}  # not anew for every line of a manifest

@@ -20,6 +20,7 @@ from talkgen.audio.alignment import (
     sample_range,
 )
 from talkgen.data.clip import Clip
+from talkgen.data.clip_table import JoinedClips, chosen, frame_counts, identity_names
 from talkgen.data.store import Store
 from talkgen.data.windows import (
     WindowPlan,
@@ -45,8 +46,8 @@ class ClipWindows(Dataset[dict[str, Any]]):
 
     ``dataset[epoch, index]`` is a dictionary of arrays as in a batch (docs/architecture.md) without the
     first axis, except that pictures are uint8 `t h w 3`; `talkgen.data.windows.to_model_range` turns a
-    batch of them. It also has the key ``faults``: names and causes of samples that could not be read and
-    that this one stands for.
+    batch of them. It also has the keys ``faults``: names and causes of samples that could not be read and
+    that this one stands for; and ``retries``: reads of a remote store that had to be repeated for it.
 
     Args:
         store: where the clips are.
@@ -87,13 +88,14 @@ class ClipWindows(Dataset[dict[str, Any]]):
         if unknown := sorted(set(window.arrays) - set(store.streams)):
             names = ", ".join(name for name in store.streams if not name.startswith("frames"))
             raise TalkgenError(f"the store has no array {', '.join(unknown)}; it has {names}")
-        counts = np.array([window.windows_in(clip.frames) for clip in clips])
-        self.clips = [clip for clip, count in zip(clips, counts, strict=True) if count]
+        lengths, places = np.unique(frame_counts(clips), return_inverse=True)
+        counts = np.array([window.windows_in(int(length)) for length in lengths])[places]
+        self.clips = clips if counts.all() else chosen(clips, counts > 0)
         if not self.clips:
             raise TalkgenError(
                 f"none of {len(clips)} clips is long enough: a window of {window.frames} frames with its "
                 f"references and shifted mels needs {window.shortest_clip}, "
-                f"the longest clip has {max(clip.frames for clip in clips)}"
+                f"the longest clip has {lengths[-1]}"
             )
         for name in window.arrays:
             _need_array(store, self.clips, name)
@@ -106,9 +108,7 @@ class ClipWindows(Dataset[dict[str, Any]]):
         self.window = window
         self.seed = seed
         self.jitter = jitter
-        self.identities = (
-            sorted({clip.identity for clip in clips}) if identities is None else list(identities)
-        )
+        self.identities = identity_names(clips) if identities is None else list(identities)
         self._identity = {name: number for number, name in enumerate(self.identities)}
         self._ends = np.cumsum(counts[counts > 0])
         total = int(self._ends[-1])
@@ -124,10 +124,12 @@ class ClipWindows(Dataset[dict[str, Any]]):
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, Any]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         faults: list[str] = []
+        retries = self._retries()
         for attempt in range(_REPLACEMENTS + 1):
             place = (index + attempt * _STEP) % len(self)
             try:
-                return {**self.sample(epoch, place), "faults": faults}
+                sample = self.sample(epoch, place)
+                return {**sample, "faults": faults, "retries": self._retries() - retries}
             except FileError as error:
                 faults.append(str(error))
         raise TalkgenError(f"{len(faults)} samples in a row cannot be read: " + "; ".join(faults))
@@ -155,6 +157,9 @@ class ClipWindows(Dataset[dict[str, Any]]):
         clip, slot = self.locate(index)
         rng = np.random.default_rng((self.seed, epoch, index))
         return self.read(clip, plan_window(rng, self.window, clip.frames, slot, self.jitter))
+
+    def _retries(self) -> int:
+        return self.store.retries
 
     def read(self, clip: Clip, plan: WindowPlan) -> dict[str, Any]:
         """Read what a plan says."""
@@ -256,7 +261,7 @@ class MixedWindows(ClipWindows):
     def __init__(self, parts: Sequence[ClipWindows]) -> None:
         self.parts = list(parts)
         self._ends = np.cumsum([len(part) for part in parts])
-        self.clips = [clip for part in parts for clip in part.clips]
+        self.clips = JoinedClips([part.clips for part in parts])
         self._chosen = None
 
     @property
@@ -277,6 +282,9 @@ class MixedWindows(ClipWindows):
         part, place = self._part(index)
         return part.locate(place)
 
+    def _retries(self) -> int:
+        return sum(part.store.retries for part in self.parts)
+
     def _part(self, index: int) -> tuple[ClipWindows, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
@@ -286,24 +294,27 @@ class MixedWindows(ClipWindows):
 
 def _need_array(store: Store, clips: Sequence[Clip], name: str) -> None:
     """Refuse an array that some clip lacks, or that has not one row a frame."""
-    for clip in clips:
-        if not store.has(clip, name):
-            raise TalkgenError(f"clip {clip.id} has no array {name!r}; ask for arrays that every clip has")
-        rows = store.length(clip, name)
-        if name not in _FEATURES and rows != clip.frames:
-            raise TalkgenError(
-                f"array {name!r} of clip {clip.id} has {rows} rows for {clip.frames} frames; "
-                "windows can only be cut out of arrays with a row a frame"
-            )
+    rows, frames = store.lengths(clips, name), frame_counts(clips)
+    if (lacking := np.flatnonzero(rows < 0)).size:
+        clip = clips[int(lacking[0])]
+        raise TalkgenError(f"clip {clip.id} has no array {name!r}; ask for arrays that every clip has")
+    if name not in _FEATURES and (other := np.flatnonzero(rows != frames)).size:
+        clip = clips[int(other[0])]
+        raise TalkgenError(
+            f"array {name!r} of clip {clip.id} has {rows[other[0]]} rows for {clip.frames} frames; "
+            "windows can only be cut out of arrays with a row a frame"
+        )
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack samples into a batch; text becomes a list, faults are put together."""
+    """Stack samples into a batch; text becomes a list, faults and retries are put together."""
     batch: dict[str, Any] = {}
     for name in samples[0]:
         values = [sample[name] for sample in samples]
         if name == "faults":
             batch[name] = [fault for faults in values for fault in faults]
+        elif name == "retries":
+            batch[name] = sum(values)
         elif isinstance(values[0], np.ndarray):
             batch[name] = torch.from_numpy(np.stack(values))
         elif isinstance(values[0], int):

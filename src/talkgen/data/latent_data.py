@@ -165,7 +165,7 @@ class LatentData(TalkingFaceData):
         store = self.stores[number]
         return LatentWindows(
             store,
-            [clip for clip in store.clips if clip.split == split],
+            store.clips.of_split(split),
             self._opened()[number],
             self.window,
             self.seed,

@@ -6,7 +6,7 @@ import atexit
 import logging
 import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _TOLERATED = 10  # bad samples that never stop a run, however few were drawn
 _AGREE_EVERY = 50  # batches after which the processes of a run add up their bad samples
+_SAY_RETRIES = 100  # the log says so often how many reads were repeated
 _NAMED = 20  # bad samples that are named in the log; the others are only counted
 
 
@@ -46,7 +47,9 @@ class WindowLoader:
 
     Lightning saves `state_dict` with its checkpoints and restores it, so a run that was stopped after
     batch k of an epoch goes on with batch k + 1. The position counts batches that were handed out, not
-    those that workers have prepared ahead.
+    those that workers have prepared ahead. It is a number of samples that all processes have taken together,
+    so another number of processes, or another batch size, may go on from it: no sample of the epoch comes
+    twice and none is lost.
 
     A sample that cannot be read is replaced by the dataset; here it is counted and named in the log, and
     when more than `max_bad_fraction` of the samples were bad the run stops with an error. Processes that
@@ -63,6 +66,12 @@ class WindowLoader:
             the device.
         pin_memory: batches in page-locked memory, for copies to a GPU.
         prefetch: batches that each worker prepares ahead.
+        renumber: called where an epoch goes on with batches of another size, with the difference of the
+            number of batches that now count as done to the number that was counted.
+
+    Attributes:
+        bad_samples, drawn_samples: since the run began.
+        retries: reads of a remote store that were repeated since this process began.
     """
 
     def __init__(
@@ -74,6 +83,7 @@ class WindowLoader:
         as_float: bool = True,
         pin_memory: bool = False,
         prefetch: int = 2,
+        renumber: Callable[[int], None] | None = None,
     ) -> None:
         if len(sampler) == 0:
             raise TalkgenError(
@@ -87,8 +97,11 @@ class WindowLoader:
         self.bad_samples = 0
         self.drawn_samples = 0
         self._last_fault = ""
+        self.retries = 0
+        self._renumber = renumber
         self._epoch = -1  # of the position below
-        self._batches = 0  # handed out in that epoch
+        self._taken = 0  # samples of that epoch that the batches before this run's had, on all processes
+        self._batches = 0  # handed out since then
         self._keys = _Keys()
         self._loader = DataLoader(
             dataset,
@@ -111,11 +124,11 @@ class WindowLoader:
         # A generator: nothing below runs before the first batch is asked for. Lightning makes the iterator
         # first and sets the epoch afterwards.
         epoch = self.sampler.epoch
-        if self._epoch != epoch or self._batches >= len(self):
-            self._epoch, self._batches = epoch, 0
-        self._keys.batches = self.sampler.batches(epoch, self._batches)
+        if self._epoch != epoch or self.sampler.remaining(self._position()) == 0:
+            self._epoch, self._taken, self._batches = epoch, 0, 0
+        self._keys.batches = self.sampler.batches(epoch, self._position())
         for batch in self._loader:
-            self._count(batch["clip"], batch.pop("faults"))
+            self._count(batch["clip"], batch.pop("faults"), batch.pop("retries"))
             self._batches += 1
             self._refuse_too_many()
             yield to_model_range(batch) if self.as_float else batch
@@ -138,9 +151,11 @@ class WindowLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in."""
+        taken = self._position()
         return {
             "epoch": self._epoch,
-            "batches": self._batches,
+            "taken": taken,
+            "batches": len(self) - self.sampler.remaining(taken),
             "bad_samples": self.bad_samples,
             "drawn_samples": self.drawn_samples,
             **self._identification(),
@@ -152,20 +167,29 @@ class WindowLoader:
         if changed:
             log.warning("the epoch begins anew, because %s changed since the checkpoint", ", ".join(changed))
             return
-        self._epoch, self._batches = state["epoch"], state["batches"]
+        if "taken" not in state:  # of a version that counted batches
+            state = {**state, "taken": state["batches"] * state["global_batch"]}
+        self._epoch, self._taken, self._batches = state["epoch"], state["taken"], 0
         self.bad_samples, self.drawn_samples = state["bad_samples"], state["drawn_samples"]
+        difference = len(self) - self.sampler.remaining(self._taken) - state["batches"]
+        if difference and self._renumber is not None:
+            log.info("%d samples of the epoch are done; batches are counted anew", self._taken)
+            self._renumber(difference)
+
+    def _position(self) -> int:
+        """Samples of the epoch that all processes have taken."""
+        return self._taken + self._batches * self.sampler.global_batch
 
     def _identification(self) -> dict[str, int]:
         sampler = self.sampler
-        return {
-            "seed": sampler.seed,
-            "samples": sampler.length,
-            "global_batch": sampler.global_batch,
-            "group": sampler.group,
-        }
+        return {"seed": sampler.seed, "samples": sampler.length, "group": sampler.group}
 
-    def _count(self, clips: list[str], faults: list[str]) -> None:
+    def _count(self, clips: list[str], faults: list[str], retries: int) -> None:
         self.drawn_samples += len(clips)
+        if retries:
+            self.retries += retries
+            if self.retries // _SAY_RETRIES > (self.retries - retries) // _SAY_RETRIES:
+                log.warning("%d reads of remote shards had to be repeated so far", self.retries)
         for fault in faults:
             self.bad_samples += 1
             if self.bad_samples <= _NAMED:
@@ -177,7 +201,7 @@ class WindowLoader:
         counted = (self.bad_samples, self.drawn_samples, self._last_fault)
         processes = [counted]
         if self.sampler.world > 1 and dist.is_available() and dist.is_initialized():
-            if self._batches % _AGREE_EVERY and self._batches < len(self):
+            if self._batches % _AGREE_EVERY and self.sampler.remaining(self._position()):
                 return
             processes = [counted] * self.sampler.world
             dist.all_gather_object(processes, counted)
@@ -199,7 +223,7 @@ class _Keys(torch.utils.data.Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(self) -> None:
-        self.batches: list[list[tuple[int, int]]] = []
+        self.batches: Sequence[list[tuple[int, int]]] = []
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         return iter(self.batches)

@@ -125,9 +125,9 @@ class MotionData(TalkingFaceData):
             self._caches = folder.coefficients(self.store), folder.heard(self.store, self.features)
         return self._caches
 
-    def clips(self, split: str) -> list[Clip]:
+    def clips(self, split: str) -> Sequence[Clip]:
         """Clips of a split that are used."""
-        clips = [clip for clip in super().clips(split) if clip.swap_of is None]
+        clips = self.store.clips.of_split(split).unswapped()
         if self.languages is None:
             return clips
         return [clip for clip in clips if clip.language in self.languages]

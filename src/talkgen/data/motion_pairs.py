@@ -145,7 +145,7 @@ class MotionPairData(TalkingFaceData):
     def _windows(self, number: int, split: str, identities: Sequence[str], limit: int | None) -> ClipWindows:
         return MotionPairs(
             self.stores[number],
-            [clip for clip in self.stores[number].clips if clip.split == split],
+            self.stores[number].clips.of_split(split),
             self.coefficients,
             self.radius,
             self.window,

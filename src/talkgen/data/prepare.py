@@ -378,7 +378,7 @@ def _refuse_changes(out: Path, before: dict[str, Any], now: dict[str, Any]) -> N
 
 
 def _remove_store(out: Path) -> None:
-    for name in ("store.json", "index.npy", "clips.jsonl", "rejects.csv", "contact_sheet.jpg"):
+    for name in ("store.json", "index.npy", "columns.npy", "clips.jsonl", "rejects.csv", "contact_sheet.jpg"):
         (out / name).unlink(missing_ok=True)
     for name in ("shards", "work"):
         shutil.rmtree(out / name, ignore_errors=True)

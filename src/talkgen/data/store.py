@@ -4,6 +4,7 @@
 
     store.json        format, fps, size, streams, shards with their sha256, settings it was prepared with
     clips.jsonl       the manifest, one `Clip` a line
+    columns.npy       what is asked of all clips at once, taken from the manifest
     index.npy         (clips, streams): where each stream of each clip begins, its rows, its CRC-32
     shards/00000.tar  for each clip: frames.mjpeg, frames.index.npy, mel.npy, landmarks.npy, …
 
@@ -23,7 +24,7 @@ import io
 import json
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,10 @@ import cv2
 import numpy as np
 
 from talkgen.data.clip import Clip
+from talkgen.data.clip_table import ClipTable, Rows, from_npy, read_columns, to_npy
 from talkgen.data.files import temporary_name, write_atomically
-from talkgen.data.manifest import parse_manifest, write_manifest
-from talkgen.data.shards import CACHE_BYTES, ShardSource, open_shards
+from talkgen.data.manifest import write_manifest
+from talkgen.data.shards import CACHE_BYTES, ShardSource, WholeFile, open_shards
 from talkgen.errors import FileError
 
 FORMAT = 1
@@ -271,10 +273,12 @@ class StoreWriter:
             for column, name in enumerate(self._streams):
                 if name in entries:
                     index[row, column] = entries[name]
-        buffer = io.BytesIO()
-        np.save(buffer, index)
-        write_atomically(self.root / "index.npy", buffer.getvalue())
         write_manifest(self.root / "clips.jsonl", self._clips)
+        manifest = WholeFile(self.root / "clips.jsonl").view
+        columns = to_npy(read_columns(manifest, self.root / "clips.jsonl"))
+        index_file = to_npy(index)
+        write_atomically(self.root / "columns.npy", columns)
+        write_atomically(self.root / "index.npy", index_file)
         description = {
             "format": FORMAT,
             "clips": len(self._clips),
@@ -283,8 +287,9 @@ class StoreWriter:
             "size": self._clips[0].size if self._clips else None,
             "streams": {name: dataclasses.asdict(stream) for name, stream in self._streams.items()},
             "shards": self._shards,
-            "index_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-            "manifest_sha256": hashlib.sha256((self.root / "clips.jsonl").read_bytes()).hexdigest(),
+            "index_sha256": hashlib.sha256(index_file).hexdigest(),
+            "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+            "columns_sha256": hashlib.sha256(columns).hexdigest(),
             "settings": self._settings,
         }
         write_atomically(self.root / "store.json", (json.dumps(description, indent=1) + "\n").encode())
@@ -327,7 +332,14 @@ class Store:
     """A prepared store, opened for reading; made by `Store.open`.
 
     Reading is safe from forked and spawned processes. Every frame is checked against its CRC-32 as it is
-    read; arrays are checked when they are read whole. Errors are `FileError`s that name the shard.
+    read; an array as a process first reads any of it, or all. What does not agree is fetched once more from a
+    remote store. Errors are `FileError`s that name the shard.
+
+    Args:
+        source: where the files are.
+        description: the content of store.json.
+        manifest, index: its files.
+        columns: of all clips, `talkgen.data.clip_table.COLUMNS`.
 
     Attributes:
         clips: the manifest.
@@ -336,9 +348,15 @@ class Store:
     """
 
     def __init__(
-        self, source: ShardSource, clips: list[Clip], index: np.ndarray, description: Mapping[str, Any]
+        self,
+        source: ShardSource,
+        description: Mapping[str, Any],
+        manifest: WholeFile,
+        index: WholeFile,
+        columns: np.ndarray,
     ) -> None:
-        self.clips = clips
+        self._parts = source, description, manifest, index, columns
+        self.clips = ClipTable(manifest, columns)
         self.description = description
         self.fps: float = description["fps"] or 25.0
         self.size: int = description["size"] or 0
@@ -347,9 +365,18 @@ class Store:
             for name, values in description["streams"].items()
         }
         self._source = source
-        self._index = index
+        self._index = from_npy(index.view)
         self._columns = {name: column for column, name in enumerate(self.streams)}
-        self._rows = {clip.id: row for row, clip in enumerate(clips)}
+        self._rows = Rows(columns)
+        self._sound = np.zeros(self._index.shape, bool)  # arrays that agreed with their CRC-32
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, self._parts
+
+    @property
+    def retries(self) -> int:
+        """Reads that this process had to repeat; none of a local store."""
+        return self._source.retries
 
     @classmethod
     def open(cls, root: str | Path, cache: str | Path | None = None, cache_bytes: int = CACHE_BYTES) -> Store:
@@ -376,15 +403,13 @@ class Store:
                 source.name("store.json"),
                 f"store of format {version}, this talkgen reads {FORMAT}; prepare it anew",
             )
-        manifest, index = source.file("clips.jsonl"), source.file("index.npy")
-        for name, content, digest in (
-            ("clips.jsonl", manifest, description["manifest_sha256"]),
-            ("index.npy", index, description["index_sha256"]),
-        ):
-            if hashlib.sha256(content).hexdigest() != digest:
-                raise FileError(source.name(name), f"does not have the sha256 of store.json, {digest[:12]}…")
-        clips = parse_manifest(manifest.decode(), Clip, source.name("clips.jsonl"))
-        return cls(source, clips, np.load(io.BytesIO(index), allow_pickle=False), description)
+        manifest = source.whole("clips.jsonl", description["manifest_sha256"])
+        index = source.whole("index.npy", description["index_sha256"])
+        if "columns_sha256" in description:
+            columns = from_npy(source.whole("columns.npy", description["columns_sha256"]).view)
+        else:  # of an earlier version
+            columns = read_columns(manifest.view, source.name("clips.jsonl"))
+        return cls(source, description, manifest, index, columns)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -400,6 +425,14 @@ class Store:
     def has(self, clip: Clip, name: str) -> bool:
         """Whether the clip has this array."""
         return name in self._columns and self._index[self._rows[clip.id], self._columns[name]]["offset"] >= 0
+
+    def lengths(self, clips: Sequence[Clip], name: str) -> np.ndarray:
+        """Time steps of an array of many clips, int `(n,)`; -1 where a clip has no such array."""
+        rows = clips.rows if isinstance(clips, ClipTable) else [self._rows[clip.id] for clip in clips]
+        if name not in self._columns:
+            return np.full(len(rows), -1)
+        entries = self._index[:, self._columns[name]][rows]
+        return np.where(entries["offset"] >= 0, entries["rows"], -1)
 
     def length(self, clip: Clip, name: str) -> int:
         """Time steps of an array of the clip."""
@@ -428,9 +461,8 @@ class Store:
         raw = self.streams["frames"].dtype == "i420"
         for place, frame in enumerate(wanted):
             size = int(table[frame, 0])
-            data = self._source.read(clip.shard, int(entry["offset"] + ends[frame]) - size, size)
-            if zlib.crc32(data) != table[frame, 1]:
-                raise self._damaged(clip, f"frame {frame}")
+            start = int(entry["offset"] + ends[frame]) - size
+            data = self._checked(clip, f"frame {frame}", start, size, int(table[frame, 1]))
             if not _decode_into(out[place], data, raw):
                 raise self._damaged(clip, f"frame {frame}")
         return out
@@ -449,9 +481,13 @@ class Store:
         if not 0 <= first <= last <= rows:
             raise IndexError(f"{name} of clip {clip.id} has {rows} steps, wanted {first} to {last}")
         width = int(entry["bytes"]) // rows if rows else 0
-        data = self._source.read(clip.shard, int(entry["offset"]) + first * width, (last - first) * width)
-        if last - first == rows and zlib.crc32(data) != entry["crc"]:
-            raise self._damaged(clip, name)
+        place = self._rows[clip.id], self._columns[name]
+        if last - first == rows or not self._sound[place]:
+            data = self._checked(clip, name, int(entry["offset"]), int(entry["bytes"]), int(entry["crc"]))
+            data = data[first * width : last * width]
+            self._sound[place] = True
+        else:
+            data = self._source.read(clip.shard, int(entry["offset"]) + first * width, (last - first) * width)
         array = np.frombuffer(data, stream.dtype).reshape(last - first, *stream.row).copy()
         return np.moveaxis(array, 0, -1) if stream.time_last else array
 
@@ -461,8 +497,9 @@ class Store:
         """
         for shard in self.description["shards"]:
             try:
-                content = self._source.read(shard["file"], 0, shard["bytes"])
-                sound = hashlib.sha256(content).hexdigest() == shard["sha256"]
+                sound = self._has_sha256(shard)
+                if not sound and self._source.forget(shard["file"], 0, shard["bytes"]):
+                    sound = self._has_sha256(shard)
                 fault = None if sound else f"does not have the sha256 of store.json, {shard['sha256'][:12]}…"
             except FileError as error:
                 fault = error.cause
@@ -478,6 +515,21 @@ class Store:
             except FileError as error:
                 fault = str(error)
             yield clip.id, fault
+
+    def _has_sha256(self, shard: Mapping[str, Any]) -> bool:
+        content = self._source.read(shard["file"], 0, shard["bytes"])
+        return hashlib.sha256(content).hexdigest() == shard["sha256"]
+
+    def _checked(self, clip: Clip, what: str, start: int, size: int, crc: int) -> memoryview:
+        """Bytes of the clip's shard whose CRC-32 is known."""
+        data = self._source.read(clip.shard, start, size)
+        if zlib.crc32(data) == crc:
+            return data
+        if self._source.forget(clip.shard, start, size):
+            data = self._source.read(clip.shard, start, size)
+            if zlib.crc32(data) == crc:
+                return data
+        raise self._damaged(clip, what)
 
     def _entry(self, clip: Clip, name: str) -> np.void:
         column = self._columns.get(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +67,13 @@ def check_store(store: Store, progress: bool = True) -> StoreCheck:
 
 
 def _summary(store: Store, measure: bool) -> Iterator[str]:
-    seconds = sum(clip.seconds for clip in store.clips)
+    seconds = int(store.clips.frames.sum()) / store.fps
     size = sum(shard["bytes"] for shard in store.description["shards"])
-    people = len({clip.identity for clip in store.clips})
+    people = len(store.clips.identities())
     shards = len(store.description["shards"])
     yield f"{len(store)} clips of {people} identities, {seconds / 3600:.2f} h at {store.fps:g} frames/s"
     yield f"crops of {store.size} px, {size / 1e9:.2f} GB in {shards} shards"
-    counts = Counter(clip.split for clip in store.clips)
-    yield "splits: " + ", ".join(f"{split} {counts[split]}" for split in SPLITS)
+    yield "splits: " + ", ".join(f"{split} {len(store.clips.of_split(split))}" for split in SPLITS)
     yield "arrays: " + ", ".join(name for name in store.streams if not name.startswith("frames"))
     if measure:
         yield f"windows of 5 frames: {windows_per_second(store):.0f} a second on one core"

@@ -281,10 +281,10 @@ class SwapData(LatentData):
         clips = self.stores[number].clips
         return SwapPairs(
             self.stores[number],
-            [clip for clip in clips if clip.split == split],
+            clips.of_split(split),
             self._opened()[number],
             self.shares,
-            sources=[] if split == "train" else [clip for clip in clips if clip.split == "train"],
+            sources=[] if split == "train" else clips.of_split("train"),
             window=self.window,
             seed=self.seed,
             identities=identities,
