@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,8 +16,16 @@ from talkgen.compared_methods import method_of
 from talkgen.configuration import RunFolder, build
 from talkgen.data.store import Store
 from talkgen.face3d.coefficients import ANGLE, EXPRESSION
+from talkgen.face3d.model_files import open_morphable_model
 from talkgen.inference.contenders import Casting
-from talkgen.inference.disenttalk_contenders import ClipCoefficients, DisentTalkRow, RenderedClip
+from talkgen.inference.disenttalk_contenders import (
+    SOUNDS,
+    TRUTH,
+    ClipCoefficients,
+    DisentTalkRow,
+    RenderedClip,
+    exact_motion,
+)
 from talkgen.metrics.held_out import HeldOutClips
 
 RENDERER = {
@@ -89,11 +97,19 @@ class Motion:
         return made
 
 
-def coefficients(landmarks: np.ndarray, crop: Any) -> np.ndarray:
+class Fitter:
     """The angle counts frames."""
-    made = np.zeros((len(landmarks), 257), np.float32)
-    made[:, ANGLE] = np.arange(len(landmarks))[:, None] / 100
-    return made
+
+    def __init__(self, sha256: str = "of another model") -> None:
+        self.sha256 = sha256
+
+    def __call__(self, landmarks: np.ndarray, crop: Any) -> np.ndarray:
+        made = np.zeros((len(landmarks), 257), np.float32)
+        made[:, ANGLE] = np.arange(len(landmarks))[:, None] / 100
+        return made
+
+
+coefficients = Fitter()
 
 
 @pytest.fixture()
@@ -129,3 +145,31 @@ def test_rows_hear_their_own_sound_or_anothers(clips: HeldOutClips) -> None:
     assert heard[0] == round(float(np.abs(clips.waveform(0)).max()) * 100)
     other = casting.sound(0, 0, 12)
     assert other is not None and heard[1] == round(float(other.abs().max()) * 100)
+
+
+class KnownMotion:
+    """A store that knows the motion of nine frames, and which sound is spoken in each."""
+
+    arrays: ClassVar = {TRUTH: np.full((9, 257), 2, np.float32), SOUNDS: np.arange(9, dtype=np.int16)}
+
+    def has(self, clip: Any, name: str) -> bool:
+        return name in self.arrays
+
+    def length(self, clip: Any, name: str) -> int:
+        return len(self.arrays[name])
+
+    def array(self, clip: Any, name: str, start: int, stop: int) -> np.ndarray:
+        return self.arrays[name][start:stop]
+
+
+def test_exact_motion_is_that_of_the_same_model_alone(clips: HeldOutClips) -> None:
+    digest = open_morphable_model("demo").sha256()
+    generated = np.ones((12, 257), np.float32)
+    clip = clips.clips[0]
+    known = ClipCoefficients(KnownMotion(), Fitter(digest))  # type: ignore[arg-type]
+    exact = exact_motion(known, clip, generated)
+    assert exact is not None and exact.sounds is not None
+    assert exact.generated.unique().tolist() == [1] and exact.truth.unique().tolist() == [2]
+    assert exact.sounds.tolist() == list(range(9))  # as far as both go
+    other = ClipCoefficients(KnownMotion(), Fitter())  # type: ignore[arg-type]
+    assert exact_motion(other, clip, generated) is None

@@ -7,8 +7,9 @@ nothing; the module is imported when the method is scored.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ from talkgen.plugins import installed
 if TYPE_CHECKING:
     from talkgen.inference.contenders import Casting
     from talkgen.metrics.contenders import Contender
+    from talkgen.metrics.held_out import HeldOutClips
+    from talkgen.metrics.stopwatch import GenerationCost
     from talkgen.metrics.table import Table
 
 
@@ -81,6 +84,9 @@ METHODS |= installed("talkgen.compared_methods", ComparedMethod)  # of other pac
 
 WINDOWS_AT_ONCE = 8
 """Windows of frames that a row makes before the next row's turn."""
+
+TIMED_CLIPS = 2
+"""Clips on which columns of speed are measured."""
 
 COMMON_ROWS = ("wrong_sound", "copied", "exact_swap")
 """Keys of ``rows`` that stand in every table of methods, beside those of the methods themselves."""
@@ -133,6 +139,7 @@ def score_methods(cfg: DictConfig, folders: Mapping[str, Path], out: Path) -> Ta
     if swaps and "exact_swap" in rows and any(casting.twin(n) for n in range(len(scored.clips))):
         contenders.append(ExactSwap("swap, exact result", casting))
     tasks: dict[str, str] = {}
+    fresh: dict[str, Callable[[], list[GenerationCost]]] = {}
     for name, method in methods.items():
         own = resized_scored(scored, method.size)
         own_casting = casting if own is scored else Casting(own.clips, casting.people)
@@ -141,6 +148,7 @@ def score_methods(cfg: DictConfig, folders: Mapping[str, Path], out: Path) -> Ta
         for row in rows:  # rows of one key do the same, whatever a method calls them
             alone = method.contenders([row], own, own_casting, prefix)
             tasks |= {one.name: row for one in alone}
+            fresh |= {one.name: partial(_costs, one, own.clips, method.window, device) for one in alone}
         contenders += made if own is scored else [AtSize(one, own.clips) for one in made]
     titles = " and ".join(dict.fromkeys(kinds[name].title for name in methods))
     title = f"{titles} on {len(scored.clips)} held-out clips"
@@ -150,7 +158,39 @@ def score_methods(cfg: DictConfig, folders: Mapping[str, Path], out: Path) -> Ta
     if cfg.published is None:
         with open_dict(cfg):
             cfg.published = sorted({name for kind in kinds.values() for name in kind.published})
-    return compare(cfg, title, contenders, scored, out, notes, _pictures(casting), tasks)
+    return compare(
+        cfg,
+        title,
+        contenders,
+        scored,
+        out,
+        notes,
+        _pictures(casting),
+        tasks,
+        lambda name: fresh[name]() if name in fresh else [],
+    )
+
+
+def _costs(contender: Contender, clips: HeldOutClips, window: int, device: str) -> list[GenerationCost]:
+    """What a row costs on the first clips; nothing of it is shared with another row."""
+    from talkgen.metrics.held_out import HeldOutClips
+    from talkgen.metrics.stopwatch import measure_generation
+
+    short = HeldOutClips(clips.store, clips.clips, clips.size, clips.limit, window)
+    evaluations = getattr(contender, "evaluations", None)
+    kind = "cuda" if device.startswith("cuda") else device
+    next(iter(contender.generate(short, 0)))  # opens and compiles what is opened and compiled late
+    return [
+        measure_generation(
+            partial(contender.generate, clips, number),
+            partial(contender.generate, short, number),
+            number,
+            clips.clips[number].fps,
+            kind,
+            evaluations,
+        )
+        for number in range(min(len(clips), TIMED_CLIPS))
+    ]
 
 
 def _people(cfg: DictConfig, scored: Scored) -> list[str]:

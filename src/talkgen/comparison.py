@@ -5,7 +5,7 @@ Heavy libraries are imported where scoring begins, so that ``--help`` and refusa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from talkgen.metrics.feature_cache import FeatureCache
     from talkgen.metrics.held_out import HeldOutClips
     from talkgen.metrics.identity_source import Gallery
+    from talkgen.metrics.stopwatch import GenerationCost
     from talkgen.metrics.table import Cell, Table
 
 
@@ -194,6 +195,7 @@ def compare(
     notes: Sequence[str] = (),
     gallery: Mapping[str, Any] | None = None,
     tasks: Mapping[str, str] | None = None,
+    costs: Callable[[str], Sequence[GenerationCost]] | None = None,
 ) -> Table:
     """Score contenders by the metrics of the config; also writes ``sheet.png`` and ``sample.mp4``.
 
@@ -207,6 +209,7 @@ def compare(
         gallery: person → a picture, uint8 (1, size, size, 3) and its matrix (1, 2, 3) to the ArcFace
             template, for metrics of identity.
         tasks: name of a row → what it does; rows that do the same are compared with each other.
+        costs: measures what generating costs a row, by its name; asked where columns want it.
     """
     from talkgen.metrics.feature_cache import remembering
     from talkgen.metrics.identity_source import IdentitySource, open_identity_source
@@ -246,6 +249,8 @@ def compare(
     with remembering(open_cache(cfg)):
         seen = score(contenders, metrics, clips, source, out, recogniser, people)
 
+    if costs is not None and _asked(metrics[0], "cost"):
+        _add_costs(contenders, metrics, costs)
     ids = [clip.id for clip in clips.clips]
     rows = [
         Row(contender.name, count, {m.column: _cell(m, ids, lacking) for m in row})
@@ -256,6 +261,22 @@ def compare(
     comparisons = compare_rows(rows, columns, tasks or {})
     every_note = [*notes, *_missing(metrics[0], lacking)]
     return Table(title, columns, rows, protocol, every_note, comparisons, published)
+
+
+def _add_costs(
+    contenders: Sequence[Contender],
+    metrics: Sequence[Sequence[Any]],
+    costs: Callable[[str], Sequence[GenerationCost]],
+) -> None:
+    from tqdm import tqdm
+
+    for contender, row in tqdm(
+        list(zip(contenders, metrics, strict=True)), unit="row", desc="measuring speed"
+    ):
+        for cost in costs(contender.name):
+            for metric in row:
+                if "cost" in metric.needs:
+                    metric.update_cost(cost)
 
 
 def listens(cfg: DictConfig) -> bool:

@@ -232,6 +232,8 @@ class SwapTalkRow:
         in_video: whether the sample video shows it.
     """
 
+    evaluations = 1  # each network sees a frame once
+
     def __init__(
         self,
         name: str,

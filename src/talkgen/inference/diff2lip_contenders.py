@@ -34,6 +34,11 @@ class Diff2LipRow:
         self.casting = casting
         self.sound = sound
 
+    @property
+    def evaluations(self) -> int:
+        """Of the network, for each frame."""
+        return len(self.model.sampler.timesteps(self.model.diffusion.schedule))
+
     def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
         """Generated frames; the rows above the mask are the clip's own to the bit."""
         clip, store = clips.clips[number], clips.store

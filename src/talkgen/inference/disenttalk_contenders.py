@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from talkgen.data.clip import Clip
 from talkgen.data.clip_preparation import LandmarkFitter
 from talkgen.data.coefficient_cache import store_crop
 from talkgen.data.store import Store
+from talkgen.face3d.model_files import open_morphable_model
 from talkgen.inference.contenders import Casting
 from talkgen.inference.motion_renderer import FaceRenderer
 from talkgen.metrics.contenders import Generated
+from talkgen.metrics.exact_motion import ExactMotion
 from talkgen.metrics.held_out import HeldOutClips
 
 if TYPE_CHECKING:
     from talkgen.inference.motion import MotionGenerator
+
+TRUTH, SOUNDS = "truth_coefficients", "truth_phoneme"
+"""Streams of the demo corpus: what its people were made to do, and what they say."""
+MODEL = "demo"
+"""The morphable model that its people were made with."""
 
 
 class ClipCoefficients:
@@ -56,6 +64,7 @@ class RenderedClip:
     """
 
     in_video = True
+    evaluations = 1
 
     def __init__(self, name: str, renderer: FaceRenderer, coefficients: ClipCoefficients) -> None:
         self.name = name
@@ -65,8 +74,9 @@ class RenderedClip:
     def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
         """Pictures of the clip's motion."""
         motion = self.coefficients(clips.clips[number])[: clips.frame_count(number)]
-        for _, _, made in _spans(clips, number, self.renderer, motion[0], motion):
-            yield Generated(made)
+        exact = exact_motion(self.coefficients, clips.clips[number], motion)
+        for start, stop, made in _spans(clips, number, self.renderer, motion[0], motion):
+            yield Generated(made, motion=_part(exact, start, stop))
 
 
 class DisentTalkRow:
@@ -99,6 +109,13 @@ class DisentTalkRow:
         self.casting = casting
         self.sound = sound
 
+    @property
+    def evaluations(self) -> int:
+        """Of the motion's network for each window of frames; guidance asks it twice."""
+        motion = self.motion
+        calls = len(motion.sampler.timesteps(motion.motion.diffusion.schedule))
+        return calls * (2 if motion.guidance.active else 1)
+
     def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
         """Generated frames."""
         clip, count = clips.clips[number], clips.frame_count(number)
@@ -107,9 +124,46 @@ class DisentTalkRow:
         waveform = clips.waveform(number) if heard is None else heard.numpy()
         features = self.motion.hear(waveform, count)
         motion = self.motion.generate(features, own[0], eye="sampled", pose=own[:count], seed=number)
+        said = self.casting.other_sound(number) if self.sound == "other" else clip
+        exact = exact_motion(self.coefficients, said, motion)
         for start, stop, made in _spans(clips, number, self.renderer, own[0], motion):
             drove = self.casting.sound(number, start, stop) if self.sound == "other" else None
-            yield Generated(made, sound=drove)
+            yield Generated(made, sound=drove, motion=_part(exact, start, stop))
+
+
+def exact_motion(
+    coefficients: ClipCoefficients, clip: Clip, generated: NDArray[np.float32]
+) -> ExactMotion | None:
+    """Motion beside that of the clip whose sound drove it, as far as both go.
+
+    None where the corpus does not know it, or where it is that of another morphable model.
+    """
+    store = coefficients.store
+    if coefficients.fitter.sha256 != _digest(MODEL) or not store.has(clip, TRUTH):
+        return None
+    count = min(len(generated), store.length(clip, TRUTH))
+    truth = torch.from_numpy(store.array(clip, TRUTH, 0, count))
+    sounds = None
+    if store.has(clip, SOUNDS):
+        sounds = torch.from_numpy(store.array(clip, SOUNDS, 0, count).astype(np.int64))
+    return ExactMotion(MODEL, torch.from_numpy(generated[:count]), truth, sounds)
+
+
+@lru_cache(maxsize=1)
+def _digest(model: str) -> str:
+    return open_morphable_model(model).sha256()
+
+
+def _part(motion: ExactMotion | None, start: int, stop: int) -> ExactMotion | None:
+    """Of some frames; None where it does not reach as far."""
+    if motion is None or stop > len(motion.truth):
+        return None
+
+    def cut(track: Tensor) -> Tensor:
+        return track[start:stop]
+
+    sounds = None if motion.sounds is None else cut(motion.sounds)
+    return ExactMotion(motion.model, cut(motion.generated), cut(motion.truth), sounds)
 
 
 def _spans(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from talkgen.data.windows import resize_frames
+from talkgen.metrics.exact_motion import ExactMotion
 from talkgen.metrics.footage import CodeIndices
 from talkgen.metrics.held_out import HeldOutClips
 from talkgen.metrics.video_clips import FrameStream, VideoClips
@@ -33,6 +34,7 @@ class Generated:
         person: who should be seen, where that is not the clip's own identity.
         scored: False leaves the piece out of the row's numbers (it is still shown in pictures).
         sound: what drove the frames, float32 in [-1, 1] at 16 kHz, where that is not the clip's own sound.
+        motion: the coefficients behind the frames beside the exact ones, where both are known.
         heard_only: only metrics that listen look at the piece; the frames alone say nothing new.
     """
 
@@ -44,6 +46,7 @@ class Generated:
     scored: bool = True
     sound: Tensor | None = None
     heard_only: bool = False
+    motion: ExactMotion | None = None
 
 
 Clips = HeldOutClips | VideoClips

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from talkgen.metrics.exact_motion import ExactMotion
 
 Region = Literal["full", "mouth", "background"]
 
@@ -47,6 +50,7 @@ class Footage:
         gallery: unit vectors (people, d) of pictures of known people.
         wanted: which of the gallery ``generated`` should show; None: nobody of it.
         sound: that of the frames, float32 in [-1, 1], mono, 16 kHz: t / fps · 16000 samples.
+        motion: the coefficients behind ``generated`` and the exact ones, where both are known.
     """
 
     clip: int
@@ -64,6 +68,7 @@ class Footage:
     gallery: Tensor | None = None
     wanted: int | None = None
     sound: Tensor | None = None
+    motion: ExactMotion | None = None
 
     def __post_init__(self) -> None:
         for name, frames in (("generated", self.generated), ("ground_truth", self.ground_truth)):
@@ -96,7 +101,8 @@ class Footage:
         """Whether what a metric names in its ``needs`` is known.
 
         ``"truth"``, ``"mouth"`` (points of the corpus), ``"corpus"`` (all of its points), ``"landmarks"``,
-        ``"identity"``, ``"wanted"`` (whom the frames should show), ``"sound"``.
+        ``"identity"``, ``"wanted"`` (whom the frames should show), ``"sound"``,
+        ``"motion"``, ``"phonemes"`` (that of exact motion).
         """
         return {
             "truth": self.truth_known,
@@ -106,6 +112,8 @@ class Footage:
             "identity": self.identities is not None,
             "wanted": self.gallery is not None and self.wanted is not None,
             "sound": self.sound is not None,
+            "motion": self.motion is not None,
+            "phonemes": self.motion is not None and self.motion.sounds is not None,
         }[need]
 
     def mask(self, region: Region) -> Tensor | None:

@@ -139,6 +139,7 @@ class _Observer:
             self.gallery.vectors if self.gallery else None,
             self.gallery.place(piece.person or self.person) if self.gallery else None,
             self.sound if piece.sound is None else piece.sound,
+            piece.motion,
         )
 
     def _points_of(self, frames: Tensor) -> Tensor | None:
