@@ -12,8 +12,8 @@ from talkgen.audio.waveform import save_waveform
 from talkgen.cli import main
 from talkgen.faces.alignment import ARCFACE_TEMPLATE
 from talkgen.faces.detection import Face
-from talkgen.generation import METHODS, choose_method, method_of
-from talkgen.generation_method import GenerationMethod
+from talkgen.generation import choose_method, method_of
+from talkgen.generation_method import GenerationMethod, methods
 from talkgen.inference import request, swaptalk
 from talkgen.video.reader import probe
 from talkgen.video.writer import VideoWriter
@@ -155,8 +155,8 @@ def test_the_method_of_a_folder(tiny_method: Path, tmp_path: Path) -> None:
         return (folder / "other").exists()
 
     known = {
-        "swaptalk": METHODS["swaptalk"],
-        "other": GenerationMethod(named, METHODS["swaptalk"].open, "other"),
+        "swaptalk": methods()["swaptalk"],
+        "other": GenerationMethod(named, methods()["swaptalk"].open, "other"),
     }
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "other").touch()
@@ -167,9 +167,10 @@ def test_the_method_of_a_folder(tiny_method: Path, tmp_path: Path) -> None:
 
 
 def test_choosing_a_method(tiny_method: Path, tmp_path: Path) -> None:
-    assert choose_method(tiny_method.parent, None) == tiny_method
-    assert choose_method(tmp_path, str(tiny_method)) == tiny_method
+    method = methods()["swaptalk"]
+    assert choose_method(tiny_method.parent, None, method) == tiny_method
+    assert choose_method(tmp_path, str(tiny_method), method) == tiny_method
     with pytest.raises(Exception, match=f"there are {tiny_method.name}"):
-        choose_method(tiny_method.parent, "other")
+        choose_method(tiny_method.parent, "other", method)
     with pytest.raises(Exception, match="there is no trained method"):
-        choose_method(tmp_path, None)
+        choose_method(tmp_path, None, method)

@@ -18,7 +18,7 @@ from talkgen.errors import TalkgenError
 from talkgen.faces import detection
 from talkgen.faces.alignment import ARCFACE_TEMPLATE
 from talkgen.faces.detection import Face
-from talkgen.generation_method import GenerationMethod, installed_methods
+from talkgen.generation_method import GenerationMethod, methods
 from talkgen.plugins import config_folders
 from talkgen.video.reader import probe
 
@@ -114,8 +114,9 @@ def test_packages_that_are_broken(
     install(tmp_path, {group: {"tinylips": value}})
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(TalkgenError, match=said):
-        installed_methods() if group == "talkgen.methods" else config_folders()
+        methods() if group == "talkgen.methods" else config_folders()
 
 
 def test_without_other_packages() -> None:
-    assert all(isinstance(method, GenerationMethod) for method in installed_methods().values())
+    assert [*methods()][:3] == ["swaptalk", "diff2lip", "disenttalk"]
+    assert all(isinstance(method, GenerationMethod) for method in methods().values())

@@ -14,8 +14,7 @@ from omegaconf import DictConfig
 
 from talkgen.configuration import check_keys, find_runs, hydra_command
 from talkgen.errors import FileError, TalkgenError
-from talkgen.generation_method import Generate, GenerationFiles, GenerationMethod, installed_methods
-from talkgen.inference.stages import is_diff2lip, is_disenttalk, is_swaptalk
+from talkgen.generation_method import GenerationFiles, GenerationMethod, methods
 
 if TYPE_CHECKING:
     from talkgen.inference.changed_video import Written
@@ -40,166 +39,6 @@ def as_words(argument: str) -> str:
         return argument
     escaped = words.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
     return f'text="{escaped}"'
-
-
-def open_swaptalk(cfg: DictConfig, folder: Path) -> Generate:
-    """SwapTalk from the folder of its stages."""
-    from talkgen.comparison import open_device
-    from talkgen.inference.cascade import Cascade
-    from talkgen.inference.swaptalk import generate, load_swaptalk
-
-    model = load_swaptalk(
-        folder,
-        Cascade(cfg.order, cfg.space, cfg.snap),
-        cfg.checkpoint,
-        cfg.decoder,
-        open_device(cfg.device),
-        cfg.batch_frames,
-        cfg.bf16,
-    )
-    return lambda files: generate(
-        model,
-        files.source,
-        files.target,
-        files.audio,
-        files.out,
-        detector=cfg.detector,
-        detect_every=cfg.detect_every,
-        choose=cfg.choose,
-        paste=cfg.paste,
-        label=cfg.label,
-        crf=cfg.crf,
-        watermark=cfg.watermark,
-    )
-
-
-def open_diff2lip(cfg: DictConfig, folder: Path) -> Generate:
-    """Diff2Lip from the folder of its stages, one of its runs, or a file of published weights.
-
-    Raises:
-        TalkgenError: a setting cannot be meant, or a source was given: only lips are changed.
-    """
-    from talkgen.comparison import open_device
-    from talkgen.diffusion.ddim import DDIM
-    from talkgen.inference.diff2lip import load_diff2lip, make_sampler
-    from talkgen.inference.diff2lip_official import generate_official
-    from talkgen.inference.diff2lip_video import generate
-    from talkgen.inference.noise_maps import KINDS, NoiseMaps
-    from talkgen.models.diff2lip.inpainting import FeatureCache
-
-    how = cfg.diff2lip
-    if how.noise not in KINDS:
-        raise TalkgenError(f"diff2lip.noise={how.noise}: give {', '.join(KINDS)}")
-    if not isinstance(how.reuse_features, int) or how.reuse_features < 1:
-        raise TalkgenError(
-            f"diff2lip.reuse_features={how.reuse_features}: give a number of steps, at least 1"
-        )
-    sampler = None if how.sampler is None else make_sampler(how.sampler, how.steps)
-    model = load_diff2lip(
-        folder,
-        sampler=DDIM(25) if cfg.official_compat else sampler,
-        checkpoint=cfg.checkpoint,
-        noise=NoiseMaps("shared" if cfg.official_compat else how.noise),
-        cache=FeatureCache(how.reuse_features) if how.reuse_features > 1 else None,
-        device=open_device(cfg.device),
-        batch_frames=cfg.batch_frames,
-        bf16=cfg.bf16,
-        compiled=how.compiled,
-    )
-    if cfg.official_compat:
-        model.cover = "same"
-
-    def make(files: GenerationFiles) -> Written:
-        if files.source is not None:
-            raise TalkgenError("diff2lip changes lips only; leave the source out")
-        given = model, files.target, files.audio, files.out
-        if cfg.official_compat:
-            return generate_official(
-                *given, detector=cfg.detector, voxceleb2=how.voxceleb2, crf=cfg.crf, watermark=cfg.watermark
-            )
-        return generate(
-            *given,
-            detector=cfg.detector,
-            detect_every=cfg.detect_every,
-            choose=cfg.choose,
-            paste=cfg.paste,
-            close_in_silence=how.close_in_silence,
-            label=cfg.label,
-            crf=cfg.crf,
-            watermark=cfg.watermark,
-        )
-
-    return make
-
-
-def open_disenttalk(cfg: DictConfig, folder: Path) -> Generate:
-    """DisentTalk from the folder of its stages. The target, where it moves, gives the pose of the head.
-
-    Raises:
-        TalkgenError: a setting cannot be meant, or a stage is missing.
-    """
-    from talkgen.comparison import open_device
-    from talkgen.inference.disenttalk import generate, is_still, load_disenttalk
-
-    how = cfg.disenttalk
-    for key, values in (("eye", ("sampled", "copied", "off")), ("into", ("crop", "picture"))):
-        if how[key] not in values:
-            raise TalkgenError(f"disenttalk.{key}={how[key]}: give {', '.join(values)}")
-    if not isinstance(how.ahead, int) or not 0 <= how.ahead <= 13:
-        raise TalkgenError(f"disenttalk.ahead={how.ahead}: give 0 to 13 frames")
-    model = load_disenttalk(
-        folder,
-        cfg.checkpoint,
-        open_device(cfg.device),
-        how.renderer,
-        how.steps,
-        how.guidance,
-        cfg.batch_frames,
-        cfg.bf16,
-        how.ahead,
-        cfg.detector,
-    )
-
-    def make(files: GenerationFiles) -> Written:
-        pose = how.pose or (None if is_still(files.target) else files.target)
-        written, latency = generate(
-            model,
-            files.source or files.target,
-            files.audio or files.target,
-            files.out,
-            pose=pose,
-            eye_source=how.eye_source,
-            eye=how.eye,
-            seed=how.seed,
-            fps=how.fps,
-            into=how.into,
-            streaming=cfg.streaming,
-            chunk_seconds=how.chunk_seconds,
-            label=cfg.label,
-            crf=cfg.crf,
-            watermark=cfg.watermark,
-        )
-        if latency is not None:
-            print(
-                f"first frame after {latency.heard_seconds:.2f} s of sound and "
-                f"{latency.worked_seconds:.2f} s of work; {latency.frames_per_second:.1f} frames a second"
-            )
-        return written
-
-    return make
-
-
-METHODS: dict[str, GenerationMethod] = {
-    "swaptalk": GenerationMethod(is_swaptalk, open_swaptalk, "swaptalk"),
-    "diff2lip": GenerationMethod(is_diff2lip, open_diff2lip, "diff2lip"),
-    "disenttalk": GenerationMethod(is_disenttalk, open_disenttalk, "disenttalk"),
-}
-"""The methods of this package; others bring theirs as entry points."""
-
-
-def methods() -> dict[str, GenerationMethod]:
-    """Every method that there is, by name."""
-    return METHODS | installed_methods()
 
 
 def run(cfg: DictConfig) -> int:
@@ -321,7 +160,7 @@ def method_of(known: Mapping[str, GenerationMethod], runs: Path, name: str | Non
     return next((key for place in places for key in known if known[key].is_trained(place)), "swaptalk")
 
 
-def choose_method(runs: Path, name: str | None, method: GenerationMethod = METHODS["swaptalk"]) -> Path:
+def choose_method(runs: Path, name: str | None, method: GenerationMethod) -> Path:
     """The folder of the method that is used: ``name``, or the one that was trained last.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What ``talkgen generate`` asks of a method, and the methods that other packages bring."""
+"""What ``talkgen generate`` asks of a method, and the methods that there are."""
 
 from __future__ import annotations
 
@@ -51,10 +51,14 @@ class GenerationMethod:
     experiment: str
 
 
-def installed_methods() -> dict[str, GenerationMethod]:
-    """Methods of other packages, by the names of their entry points; see ``plugins.py``.
+OWN = {name: f"talkgen.{name}_generation:METHOD" for name in ("swaptalk", "diff2lip", "disenttalk")}
+"""The methods of this package, named as other packages name theirs."""
+
+
+def methods() -> dict[str, GenerationMethod]:
+    """Every method that there is, by the name of its entry point; see ``plugins.py``.
 
     Raises:
         TalkgenError: one cannot be imported, or is no ``GenerationMethod``.
     """
-    return installed("talkgen.methods", GenerationMethod)
+    return installed("talkgen.methods", GenerationMethod, OWN)

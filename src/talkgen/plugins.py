@@ -12,8 +12,10 @@ group                          value
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from talkgen.errors import TalkgenError
@@ -22,14 +24,20 @@ Kind = TypeVar("Kind")
 _REPAIR = "repair or uninstall the package that brings it"
 
 
-def installed(group: str, kind: type[Kind]) -> dict[str, Kind]:
+def installed(group: str, kind: type[Kind], own: Mapping[str, str] = MappingProxyType({})) -> dict[str, Kind]:
     """What packages name in a group: name of the entry point → object.
+
+    Args:
+        group: of entry points.
+        kind: what they name.
+        own: what this package would name there, name → value; found also where it is not installed anew.
 
     Raises:
         TalkgenError: one cannot be imported, or is no ``kind``.
     """
     found: dict[str, Kind] = {}
-    for entry in entry_points(group=group):
+    entries = [EntryPoint(name, value, group) for name, value in own.items()]
+    for entry in (*entries, *entry_points(group=group)):
         try:
             loaded = entry.load()
         except (ImportError, AttributeError) as error:
