@@ -137,7 +137,7 @@ def test_every_row_of_a_method(method: Path, store: Path, tmp_path: Path) -> Non
     assert (
         truth[top1]["value"] == 100 and truth[r]["value"] == pytest.approx(1) and truth[psnr]["value"] == 100
     )
-    assert truth["mouth opening r[corpus truth]"]["value"] > 0.95  # whole pixels against landmarks
+    assert truth["mouth opening r[stored landmarks]"]["value"] > 0.95  # whole pixels against landmarks
     # Of the exact swaps: the source is seen, the target's mouth moves; only the three known ones count.
     exact = table["swap, exact result"]
     assert exact[top1]["value"] == 100 and exact[r]["value"] > 0.95

@@ -83,7 +83,7 @@ def test_the_target_counts_and_not_a_swapped_truth() -> None:
     corpus = MouthOpeningCorrelation("corpus")
     corpus.update(footage(0, face(TRUE), face(OTHER), corpus_landmarks=face(-TRUE + 1)))
     assert corpus.per_clip()[0] == pytest.approx(-1.0, abs=1e-5)
-    assert corpus.column != r.column
+    assert (r.column, corpus.column) == ("mouth opening r", "mouth opening r[stored landmarks]")
     without = MouthOpeningCorrelation("corpus")
     without.update(footage(0, face(TRUE), face(TRUE)))
     assert without.per_clip() == {}

@@ -44,9 +44,10 @@ class _Opening(ClipStatistic):
     """Keeps the generated and the true opening of each frame.
 
     Args:
-        truth: what the mouth should do: as ``"detected"`` on the target's own frames, or by the landmarks of
-            the ``"corpus"``, where those are better than any detector (the demo corpus: exact). Then the row
-            of ground truth says what the detector can reach.
+        truth: what the mouth should do: as ``"detected"`` on the target's own frames, or by the landmarks
+            that are stored with the ``"corpus"``. Those of the demo corpus are exact, and the row of ground
+            truth then says what the detector can reach; those of other corpora are of the detector that
+            prepared them.
     """
 
     def __init__(self, truth: Truth = "detected") -> None:
@@ -78,7 +79,7 @@ class MouthOpeningCorrelation(_Opening):
 
     def __init__(self, truth: Truth = "detected") -> None:
         super().__init__(truth)
-        self.column = "mouth opening r" if truth == "detected" else "mouth opening r[corpus truth]"
+        self.column = "mouth opening r" if truth == "detected" else "mouth opening r[stored landmarks]"
 
     def statistic(self, rows: Tensor) -> float:
         """r of one clip."""
@@ -93,7 +94,7 @@ class MouthOpeningAmplitude(_Opening):
 
     def __init__(self, truth: Truth = "detected") -> None:
         super().__init__(truth)
-        self.column = "mouth amplitude" if truth == "detected" else "mouth amplitude[corpus truth]"
+        self.column = "mouth amplitude" if truth == "detected" else "mouth amplitude[stored landmarks]"
 
     def statistic(self, rows: Tensor) -> float:
         """The ratio of one clip."""
