@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,3 +183,10 @@ def test_a_file_that_was_exchanged_is_noticed(tmp_path: Path) -> None:
     target = TargetVideo(file, 25.0, 128, 96, np.zeros((9, 2, 3), np.float32), np.ones(9, bool))
     with pytest.raises(FileError, match="gave 5 of 9 frames"):
         list(target.read(np.arange(9)))
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused_unseen(tmp_path):
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30_000, 30_000, 8, 2, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(header + bytes(100))
+    with pytest.raises(FileError, match="has 30000 × 30000 pixels, more than 250 million; shrink it"):
+        read_picture(tmp_path / "a.png")

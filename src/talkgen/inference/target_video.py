@@ -23,11 +23,13 @@ from talkgen.faces.detection import Face, FaceDetector
 from talkgen.faces.mask import feathered_mask
 from talkgen.faces.shots import shot_boundaries
 from talkgen.faces.tracking import FaceTrack, choose_track, track_faces
+from talkgen.video.picture_header import picture_size
 from talkgen.video.reader import probe, read_frames
 
 # A face that is missed for so long is still there, and is followed by interpolation; after it, it is gone.
 _BRIDGED_SECONDS = 0.24
 _JOINED_SECONDS = 1.0  # a face that comes back within this time, and near the same place, is the same one
+LARGEST_PICTURE = 250_000_000  # pixels, 750 MB; the largest cameras have 200 million
 _REVERSED_AT_ONCE = 16  # frames that are held while a video runs backwards
 
 
@@ -202,8 +204,17 @@ def read_picture(file: str | Path) -> NDArray[np.uint8]:
     path = Path(file)
     if not path.is_file():
         raise FileError(file, "no such file; give a picture (png, jpg, …) of the face")
-    # imread does not take every path on every system; bytes always work.
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    content = path.read_bytes()  # imread does not take every path on every system; bytes always work
+    size = picture_size(content)
+    if size is not None and size[0] * size[1] > LARGEST_PICTURE:
+        raise FileError(
+            file,
+            f"has {size[0]} × {size[1]} pixels, more than {LARGEST_PICTURE // 10**6} million; shrink it",
+        )
+    try:
+        picture = None if size is None else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        picture = None
     if picture is None:
         raise FileError(file, "is no picture that can be read; give a png, jpg, webp, bmp or tiff")
     return np.ascontiguousarray(picture[..., ::-1], np.uint8)
