@@ -220,3 +220,16 @@ def test_damaged_files_are_named_whatever_is_wrong_with_them(name: str, tmp_path
         except FileError:
             refused += 1
     assert refused >= 75  # bytes that are changed inside a tensor cannot be seen
+
+
+def test_a_turned_bit_of_a_weight_is_found(tmp_path: Path) -> None:
+    """PyTorch itself loads it as another number."""
+    file = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {"weight": torch.ones(1000)}}, file)
+    content = bytearray(file.read_bytes())
+    place = content.find(np.ones(100, np.float32).tobytes())
+    content[place + 41] ^= 4
+    file.write_bytes(content)
+    assert not torch.equal(torch.load(file, weights_only=True)["state_dict"]["weight"], torch.ones(1000))
+    with pytest.raises(FileError, match=r"a\.ckpt: is damaged"):
+        load_checkpoint(file)

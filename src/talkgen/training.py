@@ -40,7 +40,7 @@ from talkgen.configuration import (
     overrides,
 )
 from talkgen.data.files import write_atomically
-from talkgen.errors import MissingWeights, TalkgenError
+from talkgen.errors import FileError, MissingWeights, TalkgenError
 
 # Settings on which the weights of a run depend; the rest (workers, callbacks, loggers) may change on the way.
 FIXED = ("system", "make", "data", "seed", "steps", "precision")
@@ -241,8 +241,10 @@ def fit(cfg: DictConfig, run_folder: RunFolder) -> int:
         callbacks=callbacks, logger=loggers, precision=cfg.precision, default_root_dir=str(run_folder.path)
     )
     resume = run_folder.last if run_folder.last.is_file() else None
-    if resume and trainer.is_global_zero:
-        print(f"resuming {run_folder.path}", flush=True)
+    if resume:
+        _check_resumable(run_folder)
+        if trainer.is_global_zero:
+            print(f"resuming {run_folder.path}", flush=True)
     try:
         trainer.fit(system, datamodule=data, ckpt_path=resume, weights_only=True)
     except Interrupted as stop:
@@ -250,6 +252,18 @@ def fit(cfg: DictConfig, run_folder: RunFolder) -> int:
             print(f"\n{stop} of {cfg.steps}; the same command goes on from there", flush=True)
         return 128 + stop.signum
     return 0
+
+
+def _check_resumable(run_folder: RunFolder) -> None:
+    """Refuse a checkpoint that a disk has damaged, before its weights spoil the run."""
+    from talkgen.checkpoints import load_checkpoint
+
+    try:
+        load_checkpoint(run_folder.last)
+    except FileError as error:
+        kept = sorted(run_folder.checkpoints.glob("step-*.ckpt"))
+        older = f"copy {kept[-1].name} in its place" if kept else "delete the folder to begin anew"
+        raise FileError(run_folder.last, f"{error.cause}; where there is no copy, {older}") from error
 
 
 def _begun(run_folder: RunFolder) -> DictConfig | None:
