@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from talkgen import evaluation
 from talkgen.audio.mel import mel_spectrogram
@@ -17,8 +18,15 @@ from talkgen.errors import TalkgenError
 from talkgen.metrics.curves import Curve, draw_curves
 from talkgen.metrics.held_out import HeldOutClips
 from talkgen.metrics.occluders import hand, microphone
-from talkgen.metrics.sound_damage import band_limited, coarse, noisy, silent
-from talkgen.robustness import CHANGES, PlacedReferences, choose_changes
+from talkgen.metrics.sound_damage import (
+    band_limited,
+    coarse,
+    interrupted,
+    low_bit_rate,
+    noisy,
+    silent,
+)
+from talkgen.robustness import CHANGES, PlacedReferences, PlacedSources, choose_changes
 
 
 def tone(hertz: float) -> np.ndarray:
@@ -40,6 +48,34 @@ def test_few_bits_and_low_rates() -> None:
     assert np.abs(band_limited(tone(3000), 4000)[500:-500]).max() < 0.02  # above 2 kHz nothing is left
     assert band_limited(tone(300), 4000).shape == tone(300).shape
     assert not silent(tone(300)).any()
+
+
+def test_low_bit_rates_stay_in_time_and_lose_the_more_the_lower_they_are() -> None:
+    rng = np.random.default_rng(0)
+    swell = np.interp(np.arange(32000), np.arange(0, 32001, 1600), rng.uniform(0, 1, 21))
+    speech = (swell * np.sin(np.cumsum(0.05 + 0.03 * swell)) * 0.4).astype(np.float32)
+    speech += 0.05 * swell.astype(np.float32) * rng.standard_normal(32000).astype(np.float32)
+    lost = []
+    for rate in (32, 8):
+        heard = low_bit_rate(speech, rate)
+        assert heard.shape == speech.shape and heard.dtype == np.float32
+        late = np.correlate(np.pad(heard, 400), speech, "valid").argmax() - 400
+        assert abs(late) <= 8  # half a millisecond
+        lost.append(float(np.mean((heard - speech) ** 2)))
+    assert lost[0] < lost[1] < np.mean(speech**2)
+
+
+@pytest.mark.parametrize("by", ["laughter", "coughs"])
+def test_bouts_beside_the_speech_are_as_loud_as_it(by) -> None:  # type: ignore[no-untyped-def]
+    speech = np.tile(tone(300), 4)
+    added = interrupted(speech, by) - speech
+    loud = np.abs(added) > 1e-6
+    assert np.mean(added[loud] ** 2) == pytest.approx(np.mean(speech**2), rel=0.02)
+    assert (
+        not loud[: round(0.39 * 16000)].any() and loud[round(0.41 * 16000) : round(1.1 * 16000)].mean() > 0.6
+    )
+    assert not loud[round(1.21 * 16000) : round(1.99 * 16000)].any()
+    np.testing.assert_array_equal(interrupted(speech, by), interrupted(speech, by))
 
 
 @pytest.mark.parametrize("thing", [microphone, hand])
@@ -84,6 +120,18 @@ def test_references_near_and_far(tiny_store: Path) -> None:
     assert PlacedReferences(clips, [], near=False).references(0, 3) == [37, 38, 39]
     whole = HeldOutClips(store, store.clips[-1:], 32)
     assert PlacedReferences(whole, [], near=True).references(0, 2) == [38, 39]
+
+
+def test_sources_alike_and_unlike(tiny_store: Path) -> None:
+    store = Store.open(tiny_store)
+    clips = HeldOutClips(store, store.clips[-1:], 32)
+    own = clips.clips[0].identity
+    angles = {own: 0.0, "twin": 0.3, "cousin": 1.0, "stranger": 2.5}
+    vectors = {who: torch.tensor([np.cos(angle), np.sin(angle)]) for who, angle in angles.items()}
+    assert PlacedSources(clips, vectors, unlike=False).source(0) == "twin"
+    unlike = PlacedSources(clips, vectors, unlike=True)
+    assert unlike.source(0) == "stranger" and unlike.exact(0, 0, 4) is None
+    assert PlacedSources(clips, {own: vectors[own]}, unlike=True).source(0) == own
 
 
 def test_families_are_chosen_by_how_they_begin() -> None:

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor
 
 from talkgen.compared_methods import METHODS, WINDOWS_AT_ONCE, method_of
 from talkgen.comparison import OpenMethod, Scored, compare, open_clips, open_device, resized_scored
 from talkgen.configuration import build, config_folder
 from talkgen.data.changed_store import ChangedStore
+from talkgen.data.clip import Clip
 from talkgen.errors import TalkgenError
 from talkgen.inference.contenders import Casting
 from talkgen.metrics.contenders import AtSize, GroundTruth
 from talkgen.metrics.curves import Curve, draw_curves
 from talkgen.metrics.held_out import HeldOutClips
+from talkgen.metrics.identity_source import open_identity_source
 from talkgen.metrics.occluders import hand, microphone
-from talkgen.metrics.sound_damage import band_limited, coarse, noisy, silent
+from talkgen.metrics.sound_damage import band_limited, coarse, interrupted, low_bit_rate, noisy, silent
 
 if TYPE_CHECKING:
     from talkgen.metrics.contenders import Contender, Generated
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 ROW = "lip_sync"
 """Key of the rows that are scored: the method on the clip's own sound."""
+SWAPPED = "swap_sync"
+"""… and where the source's face matters: another person's is put in first."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Change:
         yaw_degrees: by how much the heads of clips that are rendered for this are turned.
         references: where a method's reference frames lie.
         language: of the clips that are scored.
+        source: whose face is put in, of all people of the split: who is most ``alike`` to a recogniser, or
+            most ``unlike``; None: the clip's own person stays.
     """
 
     family: str
@@ -59,6 +66,7 @@ class Change:
     yaw_degrees: float | None = None
     references: Literal["spread", "near", "far"] = "spread"
     language: str | None = None
+    source: Literal["alike", "unlike"] | None = None
 
 
 CHANGES: tuple[Change, ...] = (
@@ -80,6 +88,12 @@ CHANGES: tuple[Change, ...] = (
         Change("bits a sample", bits, f"{bits} bits a sample", sound=partial(coarse, bits=bits))
         for bits in (8, 4)
     ),
+    *(
+        Change("kbit a second", rate, f"Opus, {rate} kbit/s", sound=partial(low_bit_rate, kilobits=rate))
+        for rate in (32, 16, 8)
+    ),
+    Change("others are heard", 0, "laughter beside the speech", sound=partial(interrupted, by="laughter")),
+    Change("others are heard", 1, "coughs beside the speech", sound=partial(interrupted, by="coughs")),
     Change("silence", 0, "silence", sound=silent),
     *(Change("yaw, °", yaw, f"head turned by {yaw}°", yaw_degrees=yaw) for yaw in (0, 15, 30, 45, 60)),
     Change("occluder", 0, "microphone before the mouth", pictures=microphone),
@@ -88,6 +102,8 @@ CHANGES: tuple[Change, ...] = (
     Change("reference", 1, "reference frames far", references="far"),
     Change("language", 0, "English", language="en"),
     Change("language", 1, "Mandarin", language="zh"),
+    Change("source", 0, "the face of who is most alike", source="alike"),
+    Change("source", 1, "the face of who is most unlike", source="unlike"),
 )
 
 
@@ -109,6 +125,33 @@ class PlacedReferences(Casting):
         first, last = self.clips.frame_count(number), self.clips.clips[number].frames
         start = min(first, max(last - count, 0)) if self.near else max(last - count, 0)
         return [min(start + place, last - 1) for place in range(count)]
+
+
+class PlacedSources(Casting):
+    """A casting whose swaps take the face of who is most alike, or most unlike.
+
+    Args:
+        clips: what is scored.
+        vectors: person → unit vector of a picture.
+        unlike: most unlike.
+    """
+
+    def __init__(self, clips: HeldOutClips, vectors: Mapping[str, Tensor], unlike: bool) -> None:
+        super().__init__(clips, list(vectors))
+        self.vectors = vectors
+        self.unlike = unlike
+
+    def twin(self, number: int) -> Clip | None:
+        """None: the source is another one than that of the exact swap."""
+        return None
+
+    def source(self, number: int) -> str:
+        """Identity that a swap of the clip shall show; its own where there is nobody else."""
+        own = self.clips.clips[number].identity
+        others = sorted(person for person in self.people if person != own)
+        choose = min if self.unlike else max
+        likeness = {person: float(self.vectors[person] @ self.vectors[own]) for person in others}
+        return choose(others, key=likeness.__getitem__, default=own)
 
 
 class CleanlyHeard:
@@ -159,12 +202,17 @@ def score_robustness(
         clean = _clean(cfg, change, scored, out)
         if clean is None:
             continue
-        contenders = _contenders(change, methods, clean)
+        people = _people(clean)
+        vectors = _vectors(cfg, clean, people) if change.source else {}
+        contenders = _contenders(change, methods, clean, people, vectors)
+        if not contenders:
+            continue
         changed = _changed(change, clean)
         folder = out / "changes" / f"{number:02d}"
         folder.mkdir(parents=True, exist_ok=True)
         print(f"{number + 1} of {len(chosen)}: {change.name}", flush=True)
-        table = compare(cfg, change.name, [GroundTruth(), *contenders], changed, folder)
+        rows_of_change = [GroundTruth(), *contenders]
+        table = compare(cfg, change.name, rows_of_change, changed, folder, gallery=_pictures(clean, people))
         for row in table.rows[1:]:
             rows.append(replace(row, name=f"{change.name}: {row.name}"))
             of_change.append((change, row.name))
@@ -178,7 +226,8 @@ def score_robustness(
     title = f"Robustness of {' and '.join(methods)} on {len(scored.clips)} held-out clips"
     notes = [
         "Scored against what the mouth of the (changed) target did; sync columns hear the clean sound. "
-        "Turned heads are clips that were rendered for this, of fewer people.",
+        "Turned heads are clips that were rendered for this, of fewer people. With another source the face "
+        "is swapped first, and CSIM asks for the source.",
         *table.notes,
     ]
     return Table(title, table.columns, rows, table.protocol, notes)
@@ -237,17 +286,47 @@ def _changed(change: Change, clean: Scored) -> Scored:
     return Scored(clean.data, HeldOutClips(store, clips.clips, clips.size, clips.limit, clips.piece))
 
 
-def _contenders(change: Change, methods: Mapping[str, OpenMethod], clean: Scored) -> list[Contender]:
+def _people(clean: Scored) -> list[str]:
+    """Everyone of the splits that are scored."""
+    splits = {clip.split for clip in clean.clips.clips}
+    return sorted({clip.identity for clip in clean.clips.store.clips if clip.split in splits})
+
+
+def _pictures(clean: Scored, people: list[str]) -> dict[str, Any]:
+    casting = Casting(clean.clips, people)
+    return {person: casting.aligned_picture(person) for person in people}
+
+
+def _vectors(cfg: DictConfig, clean: Scored, people: list[str]) -> dict[str, Tensor]:
+    """Everyone's picture as a recogniser sees it; nobody's without its weights."""
+    source = open_identity_source(cfg.recogniser)
+    if isinstance(source, TalkgenError):
+        return {}
+    return {person: source(*picture)[0] for person, picture in _pictures(clean, people).items()}
+
+
+def _contenders(
+    change: Change,
+    methods: Mapping[str, OpenMethod],
+    clean: Scored,
+    people: list[str],
+    vectors: Mapping[str, Tensor],
+) -> list[Contender]:
+    """The rows of the methods that the change is for."""
     made: list[Contender] = []
+    if change.source and len(vectors) < 2:
+        return made
     changed = _changed(change, clean)
-    people = sorted({clip.identity for clip in clean.clips.clips})
+    key = SWAPPED if change.source else ROW
     for name, method in methods.items():
         own = resized_scored(changed, method.size)
-        if change.references == "spread":
+        if change.source:
+            casting: Casting = PlacedSources(own.clips, vectors, change.source == "unlike")
+        elif change.references == "spread":
             casting = Casting(own.clips, people)
         else:
             casting = PlacedReferences(own.clips, people, change.references == "near")
-        for row in method.contenders([ROW], own, casting, f"{name}: " if len(methods) > 1 else ""):
+        for row in method.contenders([key], own, casting, f"{name}: " if len(methods) > 1 else ""):
             sized: Contender = row if own is changed else AtSize(row, own.clips)
             made.append(CleanlyHeard(sized, clean.clips))
     return made
