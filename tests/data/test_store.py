@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
 import pickle
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import fsspec
@@ -233,3 +235,31 @@ def test_a_server_that_gives_whole_files_only_is_told(
     monkeypatch.setattr(RemoteShards, "_fetch", lambda self, name, start=None, stop=None, fault=None: shard)
     with pytest.raises(FileError, match="whole files only"):
         remote.frames(remote.clips[0], 0, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("fps"),
+        lambda d: d.update(size="48"),
+        lambda d: d["streams"].pop("frames.index"),
+        lambda d: d["streams"]["mel"].pop("row"),
+        lambda d: d["streams"]["mel"].update(row="80"),
+        lambda d: d["streams"]["mel"].update(row=[10**11]),
+        lambda d: d["streams"]["mel"].update(dtype="float33"),
+        lambda d: d["streams"]["mel"].update(dtype="O"),
+        lambda d: d["streams"]["mel"].update(time_last=None),
+        lambda d: d["shards"][0].update(bytes="many"),
+        lambda d: d.update(manifest_sha256=5),
+    ],
+)
+def test_a_damaged_description_is_refused(
+    change: Callable[[dict[str, Any]], object], make_store: Callable[..., Store], tmp_path: Path
+) -> None:
+    make_store(tmp_path, [12])
+    description = json.loads((tmp_path / "store.json").read_text())
+    change(description)
+    (tmp_path / "store.json").write_text(json.dumps(description))
+    with pytest.raises(FileError, match=r"store\.json"):
+        store = Store.open(tmp_path)
+        store.array(store.clips[0], "mel")

@@ -22,6 +22,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -395,7 +396,7 @@ class Store:
         source = open_shards(root, cache, cache_bytes)
         try:
             description = json.loads(source.file("store.json"))
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise FileError(source.name("store.json"), f"is damaged ({error}); copy it anew") from error
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             version = description.get("format") if isinstance(description, dict) else None
@@ -403,6 +404,7 @@ class Store:
                 source.name("store.json"),
                 f"store of format {version}, this talkgen reads {FORMAT}; prepare it anew",
             )
+        _refuse_damaged(description, source.name("store.json"))
         manifest = source.whole("clips.jsonl", description["manifest_sha256"])
         index = source.whole("index.npy", description["index_sha256"])
         if "columns_sha256" in description:
@@ -488,7 +490,13 @@ class Store:
             self._sound[place] = True
         else:
             data = self._source.read(clip.shard, int(entry["offset"]) + first * width, (last - first) * width)
-        array = np.frombuffer(data, stream.dtype).reshape(last - first, *stream.row).copy()
+        shape = (last - first, *stream.row)
+        if np.dtype(stream.dtype).itemsize * math.prod(shape) != len(data):
+            raise FileError(
+                self._source.name("store.json"),
+                f"states {name} as {stream.dtype} {stream.row}, unlike what its shards hold; copy it anew",
+            )
+        array = np.frombuffer(data, stream.dtype).reshape(shape).copy()
         return np.moveaxis(array, 0, -1) if stream.time_last else array
 
     def verify(self) -> Iterator[tuple[str, str | None]]:
@@ -547,6 +555,38 @@ class Store:
             f"shard is damaged at {what} of clip {clip.id} (its sha256 should be {digest}); "
             "copy it anew or run `talkgen prepare --check` to see how much is affected",
         )
+
+
+def _refuse_damaged(description: Mapping[str, Any], name: str) -> None:
+    """Refuse a store.json in which something is missing or of another kind than `StoreWriter` writes.
+
+    Raises:
+        FileError: says what.
+    """
+    try:
+        for key in ("manifest_sha256", "index_sha256", *({"columns_sha256"} & description.keys())):
+            _need(isinstance(description[key], str), key)
+        _need(isinstance(description["size"], int | None), "size")
+        _need(isinstance(description["fps"], int | float | None), "fps")
+        for shard in description["shards"]:
+            for key, kind in (("file", str), ("bytes", int), ("sha256", str)):
+                _need(isinstance(shard[key], kind), f"{key} of a shard")
+        for stream, values in description["streams"].items():
+            row = values["row"]
+            _need(isinstance(row, list) and all(type(n) is int and n >= 0 for n in row), f"row of {stream}")
+            _need(isinstance(values["time_last"], bool), f"time_last of {stream}")
+            _need(isinstance(values["dtype"], str), f"dtype of {stream}")
+            if values["dtype"] not in _FRAME_SUFFIX:
+                dtype = np.dtype(values["dtype"])
+                _need(dtype.itemsize > 0 and not dtype.hasobject, f"dtype of {stream}")
+        _need({"frames", "frames.index"} <= description["streams"].keys(), "streams")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FileError(name, f"is damaged ({error}); copy it anew") from error
+
+
+def _need(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{what} is not as it was written")
 
 
 def _why_no_store(root: Path) -> str:
