@@ -24,6 +24,7 @@ from talkgen.download import (
     Page,
     Url,
     choose_archive,
+    copy_member,
     parse_index_settings,
     parse_simple_page,
 )
@@ -349,3 +350,22 @@ def test_answers_that_are_no_packages_are_one_sentence(site: Site, tmp_path: Pat
     site.files["/x.zip"] = bytes(packed)
     with pytest.raises(FileError, match="cannot be read"):
         downloader(site, tmp_path).fetch(Url(f"{site.url}/x.zip", "m"), tmp_path / "x")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_that_unpacks_to_far_more_than_is_wanted_is_given_up(kind: str, tmp_path: Path) -> None:
+    archive, size = tmp_path / f"bomb.{kind}", 20 * 2**20
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+            opened.writestr("net/weights.pt", bytes(size))
+    else:
+        with tarfile.open(archive, "w:gz") as tar:
+            entry = tarfile.TarInfo("net/weights.pt")
+            entry.size = size
+            tar.addfile(entry, io.BytesIO(bytes(size)))
+    assert archive.stat().st_size < 100_000
+    with pytest.raises(FileError, match="unpacks to more than 5 MB"):
+        copy_member(archive, "weights.pt", tmp_path / "out", "bomb", limit=5_000_000)
+    assert not (tmp_path / "out").exists()
+    copy_member(archive, "weights.pt", tmp_path / "out", "bomb", limit=size)
+    assert (tmp_path / "out").stat().st_size == size

@@ -219,11 +219,18 @@ def _is_member(name: str, member: str) -> bool:
     return name == member or name.partition("/")[2] == member
 
 
-def copy_member(archive: Path, member: str, to: Path, label: str) -> None:
+def copy_member(archive: Path, member: str, to: Path, label: str, limit: int | None = None) -> None:
     """Copy one member of a zip or tar file to ``to``; entry names are compared, never used as paths.
 
+    Args:
+        archive: the file.
+        member: what is wanted of it.
+        to: where it goes.
+        label: what an error calls the archive.
+        limit: greatest size of the member in bytes; None: any.
+
     Raises:
-        FileError: the archive is broken (then it is deleted) or has no such regular file.
+        FileError: the archive is broken (then it is deleted), has no such regular file, or unpacks to more.
     """
     to.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -232,11 +239,11 @@ def copy_member(archive: Path, member: str, to: Path, label: str) -> None:
                 entries = [entry for entry in opened.infolist() if _is_member(entry.filename, member)]
                 if entries and not entries[0].is_dir():
                     with opened.open(entries[0]) as stream:
-                        _copy(stream, to)
+                        _copy(stream, to, label, limit)
                     return
         else:
             with tarfile.open(archive, "r:*") as tar:
-                if _copy_from_tar(tar, member, to):
+                if _copy_from_tar(tar, member, to, label, limit):
                     return
     except _BROKEN_ARCHIVE as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -246,20 +253,29 @@ def copy_member(archive: Path, member: str, to: Path, label: str) -> None:
     raise FileError(label, f"has no member {member}")
 
 
-def _copy_from_tar(tar: tarfile.TarFile, member: str, to: Path) -> bool:
+def _copy_from_tar(tar: tarfile.TarFile, member: str, to: Path, label: str, limit: int | None) -> bool:
     """Copy the first regular file of that name; entries are taken in order, so streams work too."""
     for entry in tar:
         if _is_member(entry.name, member) and entry.isreg():
             stream = tar.extractfile(entry)
             if stream is not None:
-                _copy(stream, to)
+                _copy(stream, to, label, limit)
                 return True
     return False
 
 
-def _copy(stream: IO[bytes], to: Path) -> None:
+def _copy(stream: IO[bytes], to: Path, label: str, limit: int | None) -> None:
+    """Unpack a stream; one that goes on beyond the limit was made to fill the disk."""
+    written = 0
     with to.open("wb") as out:
-        shutil.copyfileobj(stream, out, CHUNK_BYTES)
+        while block := stream.read(CHUNK_BYTES):
+            written += len(block)
+            if limit is not None and written > limit:
+                break
+            out.write(block)
+    if limit is not None and written > limit:
+        to.unlink()
+        raise FileError(label, f"unpacks to more than {limit / 1e6:.0f} MB, which the wanted file has not")
 
 
 def check_space(folder: Path, needed_bytes: int, label: str) -> None:
@@ -296,14 +312,22 @@ class Downloader:
     settings: IndexSettings | None = None
     progress: bool = True
     _unreachable: set[str] = field(default_factory=set)
+    _limit: int | None = None
 
-    def fetch(self, source: Source, to: Path, sha256: str = "") -> None:
+    def fetch(self, source: Source, to: Path, sha256: str = "", limit: int | None = None) -> None:
         """Put the file of a source at ``to`` (a file of the working folder or on the same disk).
+
+        Args:
+            source: where it is.
+            to: where it goes.
+            sha256: what it must have; empty: not known.
+            limit: bytes that an archive may unpack to; None: any number.
 
         Raises:
             FileError: not reachable, not found, no such member, no room, or ``sha256`` differs (then the file
                 is deleted).
         """
+        self._limit = limit
         self.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(source, Url):
             self._from_url(source, to)
@@ -324,7 +348,7 @@ class Downloader:
             self._download(source.url, packed, source.url)
             try:
                 with bz2.open(packed) as stream:
-                    _copy(stream, to)
+                    _copy(stream, to, source.url, self._limit)
             except (OSError, EOFError) as error:
                 raise FileError(source.url, f"cannot be unpacked ({error})") from error
             finally:
@@ -337,7 +361,7 @@ class Downloader:
         archive = self.folder / f"{key}-{source.url.rsplit('/', 1)[-1]}"
         if not archive.is_file():
             self._download(source.url, archive, source.url)
-        copy_member(archive, source.member, to, source.url)
+        copy_member(archive, source.member, to, source.url, self._limit)
 
     def _from_hub(self, source: Hub, to: Path) -> None:
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
@@ -369,7 +393,7 @@ class Downloader:
             self._download(found.url, archive, label)
             if found.sha256:
                 check_sha256(archive, found.sha256, f"{label} ({found.name})")
-        copy_member(archive, source.member, to, f"{label} ({found.name})")
+        copy_member(archive, source.member, to, f"{label} ({found.name})", self._limit)
 
     def _index_page(self, index: str, package: str) -> list[IndexedFile]:
         url = f"{index}/{re.sub(r'[-_.]+', '-', package).lower()}/"
@@ -399,7 +423,7 @@ class Downloader:
             with subprocess.Popen(unpack, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
                 try:
                     with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
-                        found = _copy_from_tar(tar, source.member, to)
+                        found = _copy_from_tar(tar, source.member, to, label, self._limit)
                 except _BROKEN_ARCHIVE as error:
                     raise FileError(label, f"the package cannot be read ({error})") from error
                 finally:

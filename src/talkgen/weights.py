@@ -577,10 +577,11 @@ def get(names: Sequence[str], downloader: Downloader) -> dict[str, str]:
     for place, weight in enumerate(wanted, start=1):
         print(f"[{place}/{len(wanted)}] {weight.name} ({_size(weight)})", flush=True)
         causes = []
+        limit = 2 * weight.bytes + 2**20 if weight.bytes else None  # of what an archive unpacks to
         for source in weight.sources:
             new = downloader.folder / f"{weight.name}.new"
             try:
-                downloader.fetch(source, new, weight.sha256)
+                downloader.fetch(source, new, weight.sha256, limit)
             except FileError as error:
                 causes.append(str(error))
                 continue
