@@ -18,13 +18,13 @@ import argparse
 import os
 import platform
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import librosa
 import numpy as np
 import scipy.signal
+import timing
 
 from talkgen.audio.alignment import mel_window, mel_windows
 from talkgen.audio.mel import mel_spectrogram
@@ -32,19 +32,10 @@ from talkgen.audio.waveform import load_waveform, save_waveform
 
 RATE = 16000
 SAMPLES = 64  # windows drawn from one clip
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "audio.md"
+REPORT = timing.report("audio")
 
 
-def seconds(call: Callable[[], object], repeats: int = 7) -> float:
-    """Median time of a call, after one to warm up."""
-    call()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times))
-
+seconds = partial(timing.seconds, repeats=7, wall=True)
 
 BASIS = librosa.filters.mel(sr=RATE, n_fft=800, n_mels=80, fmin=55, fmax=7600)
 
@@ -121,10 +112,9 @@ def main() -> None:
     print(result)
     if arguments.write:
         threads = os.environ.get("OMP_NUM_THREADS", "all")
-        REPORT.parent.mkdir(parents=True, exist_ok=True)
         REPORT.write_text(
             "# Audio\n\nMade by `python benchmarks/audio.py --write`, which describes the baselines. "
-            f"Medians of seven, OMP_NUM_THREADS={threads}, one {platform.machine()} CPU, librosa "
+            f"Least of seven, OMP_NUM_THREADS={threads}, one {platform.machine()} CPU, librosa "
             f"{librosa.__version__}, numpy {np.__version__}; results of both ways agree to 1e-4.\n\n"
             f"{result}\n",
             encoding="utf-8",

@@ -19,16 +19,16 @@ import multiprocessing
 import os
 import platform
 import time
-from pathlib import Path
 
 import numpy as np
+from timing import report
 
 from talkgen.data.corpora.demo import Take, make_take
 from talkgen.data.corpora.demo_casting import DemoSettings, plan_clips
 from talkgen.face3d.coefficients import rotation
 from talkgen.face3d.rasterizer import vertex_normals
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "demo_rendering.md"
+REPORT = report("demo_rendering")
 
 
 def take_of(size: int) -> Take:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timing import report
 
 from talkgen.data.store import Store
 from talkgen.diffusion.ddim import DDIM
@@ -43,7 +44,7 @@ from talkgen.metrics.scoring import score
 from talkgen.models.diff2lip.inpainting import FeatureCache
 
 ROOT = Path(__file__).resolve().parents[1]
-REPORT = ROOT / "docs" / "performance" / "diff2lip.md"
+REPORT = report("diff2lip")
 PICTURE = ROOT / "docs" / "images" / "diff2lip_curve.png"
 OFFICIAL = "DDIM, 25 steps"
 

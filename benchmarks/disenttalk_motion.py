@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
-from timing import flops, seconds
+from timing import flops, report, seconds
 
 from talkgen.configuration import config_folder
 from talkgen.diffusion.ancestral import Ancestral
@@ -27,7 +26,7 @@ from talkgen.models.disenttalk.noise import motion_schedule
 from talkgen.models.disenttalk.sampling import Guidance, sample_window
 
 SIZES, AUDIO_DIM, FRAMES = (6, 4, 20), 384, 100
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "disenttalk_motion.md"
+REPORT = report("disenttalk_motion")
 WAYS: dict[str, tuple[Sampler, float]] = {
     "DDPM, 400 steps, guidance": (Ancestral(400), 2.0),
     "DDPM, 400 steps": (Ancestral(400), 1.0),

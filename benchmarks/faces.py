@@ -16,12 +16,13 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+import timing
 import torch
 
 from talkgen.errors import MissingPackage, MissingWeights
@@ -35,19 +36,9 @@ from talkgen.faces.mask import lower_half_mask
 from talkgen.faces.tracking import smooth, track_faces
 from talkgen.video.reader import read_frames
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "faces.md"
+REPORT = timing.report("faces")
 SIZE = 512
-
-
-def seconds(call: Callable[[], object], repeats: int = 15) -> float:
-    """Least time of a call, after one to warm up: what other work on the machine adds is not ours."""
-    call()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return min(times)
+seconds = partial(timing.seconds, repeats=15, wall=True)
 
 
 def usual_detection(frame: np.ndarray) -> Callable[[], object]:
@@ -246,7 +237,6 @@ the mouth (correlation, slow movements removed):
 """
     print(report)
     if arguments.write:
-        REPORT.parent.mkdir(parents=True, exist_ok=True)
         REPORT.write_text(report, encoding="utf-8")
 
 

@@ -26,13 +26,14 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import timing
 
 from talkgen.audio.waveform import load_waveform
 from talkgen.inference.target_video import ping_pong
 from talkgen.video.reader import probe, read_frames
 from talkgen.video.writer import VideoWriter
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "generate.md"
+REPORT = timing.report("generate")
 RATES = (Fraction(25), Fraction(30), Fraction(24000, 1001))
 CLIP_SECONDS = 2.0
 MEASURE = (

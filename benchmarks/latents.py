@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import platform
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import timing
 import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
@@ -38,21 +38,12 @@ from talkgen.data.swap_pairs import SwapPairs
 from talkgen.data.windows import WindowSettings, resize_frames, to_model_range
 from talkgen.models.vqgan.vqgan import VQGAN
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "latents.md"
+REPORT = timing.report("latents")
 STORED = {"demo": 128, "paper": 320}  # pixels
 REPEATS = {"demo": 4, "paper": 1}
 BATCH = {"demo": 8, "paper": 1}
 CLIPS, FRAMES = 6, 40
-
-
-def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Least processor time of some calls; the first, which may warm up, counts where it is alone."""
-    times = []
-    for _ in range(repeats):
-        begin = time.process_time()
-        call()
-        times.append(time.process_time() - begin)
-    return min(times)
+seconds = partial(timing.seconds, warm=False)
 
 
 def make_store(root: Path, size: int) -> Store:

@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from timing import report, seconds
 
 from talkgen.provenance import FRAMES, spread_frames
 from talkgen.video.reader import probe, read_frames
 from talkgen.video.watermark import THRESHOLD, Watermark, detect
 from talkgen.video.writer import VideoWriter
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "provenance.md"
+REPORT = report("provenance")
 SECONDS = 2.0
 SIZES = ((640, 360), (1280, 720), (1920, 1080))
 
@@ -76,13 +77,8 @@ def milliseconds(width: int, height: int) -> tuple[float, float, float]:
     frame = cv2.resize(rng.integers(0, 255, (height // 8, width // 8, 3), np.uint8), (width, height))
     mark = Watermark(width, height)
 
-    def least(call: object, repeats: int) -> float:
-        times = []
-        for _ in range(repeats):
-            begun = time.perf_counter()
-            call()  # type: ignore[operator]
-            times.append(time.perf_counter() - begun)
-        return 1000 * min(times)
+    def least(call: Callable[[], object], repeats: int) -> float:
+        return 1000 * seconds(call, repeats, wall=True)
 
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -14,12 +14,12 @@ import argparse
 import resource
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from timing import report, seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "reference"))
@@ -54,7 +54,7 @@ The samplers are our own since the numbers are the same (the tests hold those of
 0.42.1 to 5e-6), and the rest is needed anyway: learned-range variances and their bound, v-prediction,
 min-SNR weights, spacing by log-SNR. diffusers would install 62 MB for them.
 """
-REPORT = ROOT / "docs" / "performance" / "samplers.md"
+REPORT = report("samplers")
 
 
 def error(sampler: Sampler) -> float:
@@ -108,15 +108,7 @@ def milliseconds_a_step(shape: tuple[int, ...] = (25, 3, 128, 128)) -> dict[str,
                 x = scheduler.step(x, t, x).prev_sample
 
         runs["diffusers"] = theirs
-    result = {}
-    for name, run in runs.items():
-        times = []
-        for _ in range(3):
-            begin = time.process_time()
-            run()
-            times.append(time.process_time() - begin)
-        result[name] = min(times) / 25 * 1000
-    return result
+    return {name: seconds(run, 3) / 25 * 1000 for name, run in runs.items()}
 
 
 def cost_table() -> list[str]:

@@ -13,17 +13,27 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def seconds(call: Callable[[], object], repeats: int, device: str = "cpu") -> float:
-    """Least time of a call, after one to warm up.
+def seconds(
+    call: Callable[[], object], repeats: int, device: str = "cpu", wall: bool = False, warm: bool = True
+) -> float:
+    """Least time of a call.
 
     On a CPU it is processor time, so that what else runs on the machine counts little; on a GPU it is time by
     the wall clock until the device is idle.
+
+    Args:
+        call: what is measured.
+        repeats: how often.
+        device: where it works.
+        wall: by the wall clock on a CPU too, for what works in threads.
+        warm: call it once before.
     """
-    call()
+    clock = time.perf_counter if wall or device != "cpu" else time.process_time
+    if warm:
+        call()
     times = []
     for _ in range(repeats):
         _wait(device)
-        clock = time.process_time if device == "cpu" else time.perf_counter
         begin = clock()
         call()
         _wait(device)

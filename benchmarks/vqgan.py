@@ -14,10 +14,9 @@ import argparse
 import platform
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
-from timing import best_rate, flops, seconds
+from timing import best_rate, flops, report, seconds
 from torch import Tensor
 
 from talkgen.models.vqgan.vqgan import build_vqgan
@@ -33,7 +32,7 @@ MODES = {  # name → bfloat16, channels_last
     "bfloat16, channels_last": (True, True),
 }
 BASELINE_MODES = {"float32": (False, False), "bfloat16": (True, False)} | MODES
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "vqgan.md"
+REPORT = report("vqgan")
 
 
 def measure(repeats: int) -> list[str]:
@@ -87,7 +86,6 @@ def main() -> None:
     )
     print("\n".join(lines))
     if chosen.write:
-        REPORT.parent.mkdir(parents=True, exist_ok=True)
         REPORT.write_text(head + "\n".join(lines) + "\n")
 
 
