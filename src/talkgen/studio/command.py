@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import socket
 import sys
@@ -96,7 +97,8 @@ def main(arguments: Sequence[str]) -> int:
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         print(f"the studio is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises anew when it has ended in order
+            uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 
@@ -106,6 +108,7 @@ def _listen(settings: StudioSettings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
+        listening.listen(128)  # who comes before the studio is ready waits
     except (OSError, OverflowError) as error:
         listening.close()
         raise TalkgenError(

@@ -1,4 +1,7 @@
-"""The tab of corpora: clips of prepared stores with landmarks and crops, and what was left out and why."""
+"""The tab of corpora: clips of prepared stores with landmarks and crops, and what was left out and why.
+
+Modules that need torch are imported where clips are drawn, so that the studio answers at once.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkgen.data.clip import Clip
-from talkgen.data.prepare import read_rejects
 from talkgen.data.store import Store
-from talkgen.data.windows import resize_frames, resize_points
 from talkgen.errors import FileError
 from talkgen.faces.crop import invert, transform_points
 from talkgen.video.contact_sheet import contact_sheet
@@ -59,6 +60,8 @@ class Corpora:
 
     def facts(self, name: str) -> dict[str, Any] | None:
         """What a store holds, in numbers, and what was left out of it."""
+        from talkgen.data.prepare import read_rejects
+
         store = self.store(name)
         if store is None:
             return None
@@ -103,6 +106,8 @@ class Corpora:
 
     def strip(self, name: str, number: int) -> bytes | None:
         """Four frames of a clip with their landmarks, as JPEG."""
+        from talkgen.data.windows import resize_frames, resize_points
+
         store = self.store(name)
         if store is None or not 0 <= number < len(store):
             return None
@@ -161,13 +166,16 @@ def _shown(clip: Clip, number: int, store: str) -> dict[str, Any]:
 
 def _dotted(picture: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray[np.uint8]:
     drawn = np.ascontiguousarray(picture)
+    radius = max(1, len(drawn) // 150)
     for x, y in points:
         if np.isfinite((x, y)).all():
-            cv2.circle(drawn, (round(float(x)), round(float(y))), 1, _GREEN, -1, cv2.LINE_AA)
+            cv2.circle(drawn, (round(float(x)), round(float(y))), radius, _GREEN, -1, cv2.LINE_AA)
     return drawn
 
 
 def _write_clip(store: Store, clip: Clip, landmarks: bool, out: Path) -> None:
+    from talkgen.data.windows import resize_frames, resize_points
+
     sound = None
     if store.has(clip, "waveform"):
         sound = store.array(clip, "waveform").astype(np.float32) / 32768, 16000

@@ -116,9 +116,12 @@ def _too_long(lasting: float, seconds: float) -> str:
 
 
 def _picture(file: Path) -> Inspected:
-    from talkgen.inference.target_video import read_picture
+    import cv2
 
-    frame = read_picture(file)
+    picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)  # turned as its EXIF entry says
+    if picture is None:
+        raise TalkgenError("this picture cannot be read")
+    frame = picture[..., ::-1]
     height, width = frame.shape[:2]
     if min(height, width) < _LEAST_SIDE:
         raise TalkgenError(f"it is {width} × {height} pixels, too small for a face; give a larger picture")

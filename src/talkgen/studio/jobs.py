@@ -272,13 +272,16 @@ class Jobs:
     def _work(self, job: Job) -> None:
         folder = self.folder(job)
         folder.mkdir(parents=True, exist_ok=True)
-        process = self._open_worker()
+        with self._changed:
+            if job.state in ENDED:  # cancelled before there was a process to be ended
+                return
+            process = self._open_worker()
+            self._said.clear()
         watch = threading.Timer(self.settings.job_seconds, self._too_long, [job])
         watch.daemon = True
         watch.start()
         try:
             assert process.stdin is not None and process.stdout is not None
-            self._said.clear()
             try:
                 process.stdin.write(json.dumps({"order": job.order, "folder": str(folder.absolute())}) + "\n")
                 process.stdin.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,8 +9,6 @@ from urllib.parse import quote
 from talkgen.errors import FileError
 from talkgen.run_overview import RunOverview, find_overviews
 from talkgen.run_report import report_body
-
-_SAMPLE = re.compile(r"[\w#.,=+-]+\.(mp4|webm|png|jpg)")
 
 
 def list_runs(runs: Path) -> list[dict[str, Any]]:
@@ -39,10 +36,9 @@ def run_page(runs: Path, name: str) -> str | None:
 def sample_file(runs: Path, name: str, file: str) -> Path | None:
     """A sample of a run."""
     run = _named(runs, name)
-    if run is None or not _SAMPLE.fullmatch(file):
+    if run is None or not run.folder.samples.is_dir():
         return None
-    found = run.folder.samples / file
-    return found if found.is_file() else None
+    return next((sample for sample in run.folder.samples.iterdir() if sample.name == file), None)
 
 
 def _named(runs: Path, name: str) -> RunOverview | None:

@@ -22,7 +22,7 @@ from talkgen.video_evaluation import ScoredVideos
 
 FRAMES = 100  # of a result that are looked at
 FPS = 25.0
-OWN_VIDEO = "the face's own video"
+OWN_VIDEO = "unchanged video"
 HINTS = {
     "sync confidence": "Do lips and sound belong together? By talkgen's own expert.",
     "abs sync offset": "Frames by which lips and sound seem shifted.",

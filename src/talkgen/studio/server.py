@@ -143,7 +143,9 @@ class Studio:
         given = await _json(request)
         trained = await run_in_threadpool(find_methods, self.settings.runs)
         session = _session(request)
-        order, used = read_order(given, session, self.uploads, trained, self.settings)
+        order, used = await run_in_threadpool(
+            read_order, given, session, self.uploads, trained, self.settings
+        )
         job = self.jobs.submit(order, session, [upload.id for upload in used])
         await run_in_threadpool(keep_within, self.settings, self.uploads, self.jobs)
         return JSONResponse(job.shown(self.jobs.place(job)), status_code=201)

@@ -22,7 +22,7 @@ export async function showRuns(panel) {
   const page = element("div", { class: "card run" });
   const rows = runs.map((run) => {
     const row = element("tr", { class: "pick", tabindex: 0, "data-run": run.name },
-      element("td", {}, element("b", {}, run.name), element("small", {}, `${run.experiment} · ${when(run.changed)}`)),
+      element("td", {}, element("b", {}, run.name.split("/").at(-1)), element("small", {}, [...run.name.split("/").slice(0, -1), when(run.changed)].join(" · "))),
       element("td", {}, element("span", { class: `state ${run.state}` }, run.state),
         element("small", {}, run.steps ? `${run.step} of ${run.steps}` : `${run.step} batches`)));
     row.onclick = () => open(run, row);
@@ -37,6 +37,9 @@ export async function showRuns(panel) {
       page.replaceChildren(element("h2", {}, run.name));
       page.insertAdjacentHTML("beforeend", inside); // written by the studio, every word of a run escaped
       copyButton(page);
+      const heads = [...page.querySelectorAll("h2")].slice(1);
+      heads[0]?.before(element("div", { class: "row jumps" }, ...heads.map((head) =>
+        element("button", { class: "small", onclick: () => head.scrollIntoView({ behavior: "smooth" }) }, head.textContent))));
     } catch (error) {
       page.replaceChildren(element("p", { class: "refusal" }, error.message));
     }

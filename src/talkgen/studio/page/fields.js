@@ -52,14 +52,14 @@ export function makeTask(task, results) {
       parts.push(files[role].place);
     }
   }
-  const still = checkbox("still", "Hold the head still", "Of a video only the first frame is used as the face.", task === "regions");
+  const still = checkbox("still", "Hold the head still", "Where no video moves the head; else it moves as in the face's own video.", task === "regions");
   if (task === "regions") parts.push(still.place);
   const methods = task === "compare" ? new MethodList(usable) : new MethodField(usable, false);
   const label = checkbox("label", "Visible label", "“synthetic” in the corner of every frame. Metadata and an invisible watermark always say it.");
   const measure = checkbox("measure", "Measure the result", "Sync, identity and sharpness under each video.", true);
   const go = element("button", { class: "primary wide", "data-go": task }, GO[task]);
   const refusal = element("p", { class: "refusal", role: "alert" });
-  const example = element("button", { class: "small", "data-example": task, title: "Fills in files of the demo corpus" }, "Fill in an example");
+  const example = element("button", { class: "small accent", "data-example": task, title: "Fills in files of the demo corpus" }, "Fill in an example");
 
   example.onclick = async () => {
     if (!(await agreed())) return;

@@ -37,6 +37,7 @@ class Card {
   constructor(job, gone) {
     this.gone = gone;
     this.title = element("h2", {});
+    this.time = element("span", { class: "hint" });
     this.badge = element("span", { class: "state" });
     this.bar = element("progress", { max: 1, "aria-label": "progress" });
     this.words = element("p", { class: "hint", "aria-live": "polite" });
@@ -45,7 +46,7 @@ class Card {
     this.body = element("div");
     this.numbers = element("div");
     this.place = element("article", { class: "card job", "data-job": job.id },
-      element("div", { class: "row between" }, element("div", { class: "row" }, this.title, this.badge), element("div", { class: "row" }, this.stop, this.drop)),
+      element("div", { class: "row between" }, element("div", { class: "row" }, this.title, this.badge, this.time), element("div", { class: "row" }, this.stop, this.drop)),
       this.bar, this.words, this.body, this.numbers);
     this.shown = 0;
     this.show(job);
@@ -67,7 +68,8 @@ class Card {
   show(job) {
     this.job = job;
     const ended = ENDED.includes(job.state);
-    this.title.textContent = new Date(job.created * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    this.title.textContent = [...new Set(job.parts.map((part) => part.title.split(" · ")[0]))].join(", ");
+    this.time.textContent = new Date(job.created * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     this.badge.textContent = job.state;
     this.badge.className = `state ${job.state}`;
     this.place.dataset.state = job.state;
@@ -120,19 +122,23 @@ const capital = (words) => words[0].toUpperCase() + words.slice(1);
 // Videos that play together ----------------------------------------------------------------------------------
 
 function videos(job) {
-  const tiles = [];
+  const [large, small] = [[], []]; // what was changed beside what became of it; what else was given
   for (const [role, upload] of Object.entries(job.inputs)) {
     const name = job.task === "regions" && role === "audio" ? "Lips" : job.task === "swap" && role === "target" ? "Target" : ROLES[role];
-    tiles.push(tile(name, upload.name, upload.kind, upload.kind === "sound" ? null : upload.url, null));
+    const made = tile(name, upload.name, upload.kind, upload.kind === "sound" ? null : upload.url, null);
+    (role === "target" ? large : small).push(made);
   }
   for (const part of job.parts.filter((one) => one.video)) {
     const facts = part.facts;
     const missed = facts.without_face ? ` · ${facts.without_face} without a face` : "";
     const words = `${facts.video_seconds.toFixed(1)} s made in ${facts.worked_seconds.toFixed(1)} s${missed}`;
-    tiles.push(tile(part.title, words, "video", part.video, `talkgen-${job.task}-${job.parts.indexOf(part)}.mp4`));
+    const [title, ...more] = part.title.split(" · ");
+    const about = [...more, words].join(" · ");
+    large.push(tile(title, about, "video", part.video, `talkgen-${job.task}-${job.parts.indexOf(part) + 1}.mp4`));
   }
-  const grid = element("div", { class: "videos" }, ...tiles.map((one) => one.place));
-  return [grid, player(tiles.filter((one) => one.video))];
+  const grid = (tiles, kind) => element("div", { class: `videos ${kind}` }, ...tiles.map((one) => one.place));
+  const played = player([...large, ...small].filter((one) => one.video));
+  return [...(small.length ? [grid(small, "given")] : []), grid(large, "made"), played];
 }
 
 function tile(title, words, kind, url, download) {
@@ -204,7 +210,10 @@ function scores(job) {
   const { columns, rows, notes } = job.scores;
   const parts = [];
   if (rows.length) {
-    const head = element("tr", {}, element("th", {}, "Measured"), ...rows.map((row) => element("th", { class: "number" }, row.name)));
+    const head = element("tr", {}, element("th", {}, "Measured"), ...rows.map((row) => {
+      const [title, ...more] = row.name.split(" · ");
+      return element("th", { class: "number" }, title, element("small", {}, more.join(" · ")));
+    }));
     const lines = columns.map((column, number) => element("tr", {},
       element("td", {}, column.heading, element("small", {}, column.hint)),
       ...rows.map((row) => element("td", { class: "number" }, row.cells[number]))));
