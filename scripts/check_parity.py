@@ -164,6 +164,16 @@ def pirender(vectors: Vectors) -> list[Row]:
     return rows
 
 
+def wav2lip_generator(vectors: Vectors) -> list[Row]:
+    """Rudrabha/Wav2Lip's generator."""
+    from talkgen.models.published import load_published
+
+    weights = recipe.state_dict(vectors.published_keys("wav2lip_generator"), vectors.seed, gain=0.8)
+    net = load_published("wav2lip", {"state_dict": weights})
+    made = net(vectors.tensor("mel"), vectors.tensor("faces"))
+    return [compare("out", made, vectors.arrays["out"], 1e-4)]
+
+
 def b_mfcc(vectors: Vectors) -> list[Row]:
     """python_speech_features as the SyncNet metric calls it."""
     from talkgen.audio.mfcc import syncnet_mfcc
@@ -227,10 +237,11 @@ def g_lpips(vectors: Vectors) -> list[Row]:
 
 
 def h_idpose(vectors: Vectors) -> list[Row]:
-    """arcface_torch's IResNet, and insightface's alignment."""
+    """arcface_torch's IResNet, CosFace's 20 layers, deep-head-pose, and insightface's alignment."""
     from talkgen.checkpoints import load_published
     from talkgen.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
     from talkgen.models.experts.iresnet import IResNet
+    from talkgen.models.experts.sphere20 import load_sphere20
 
     file = vectors.keys or vectors.file.with_name("h_idpose_keys.json")
     keys = json.loads(file.read_text()) if file.is_file() else {}
@@ -246,11 +257,14 @@ def h_idpose(vectors: Vectors) -> list[Row]:
         rows.append(compare(f"{name}_out", net.eval()(faces), vectors.arrays[f"{name}_out"], 1e-4))
     matrix = similarity_transform(vectors.arrays["align_lm5"], ARCFACE_TEMPLATE)
     rows.append(compare("align_M", matrix, vectors.arrays["align_M"], 1e-5))
-    rows += [
+    sphere = keys.get("cosface_sphere20") or json.loads((REFERENCE / "sphere20_keys.json").read_text())
+    cosface = load_sphere20(recipe.state_dict(sphere, vectors.seed, gain=0.4))
+    name = "cosface_out_112x112"
+    return [
+        *rows,
         *_hopenet(vectors, keys.get("hopenet")),
-        Row("cosface_out_112x112", None, 1e-4, "talkgen does not have this network"),
+        compare(name, cosface(faces), vectors.arrays[name], 1e-4),
     ]
-    return rows
 
 
 def _hopenet(vectors: Vectors, keys: Any) -> list[Row]:
@@ -614,6 +628,7 @@ CHECKS: dict[str, Callable[[Vectors], list[Row]]] = {
     check.__name__: check
     for check in (
         wav2lip_syncnet,
+        wav2lip_generator,
         taming_vqgan_f16,
         diff2lip_unet,
         pirender,

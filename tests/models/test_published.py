@@ -57,7 +57,10 @@ def test_a_vqgan_of_any_size_is_read_off_its_file() -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    assert set(KINDS) == {"diff2lip", "wav2lip_syncnet", "taming_vqgan", "syncnet_v2", "pirender"}
+    assert set(KINDS) == {
+        *("diff2lip", "wav2lip", "wav2lip_syncnet", "taming_vqgan", "syncnet_v2", "pirender"),
+        "cosface_sphere20",
+    }
     with pytest.raises(TalkgenError, match=r"published networks are diff2lip, .* not 'sora'"):
         load_published("sora", tmp_path)
     with pytest.raises(FileError, match="no such checkpoint"):

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from talkgen import checkpoints
 from talkgen.errors import FileError, TalkgenError
 from talkgen.models.diff2lip.unet import Diff2LipUNet
+from talkgen.models.experts.sphere20 import load_sphere20
 from talkgen.models.experts.syncnet import SyncNet
 from talkgen.models.experts.syncnet_v2 import load_syncnet_v2
 from talkgen.models.pirender.pirenderer import PIRenderer
 from talkgen.models.vqgan.taming import CODEBOOK, load_taming
 from talkgen.models.vqgan.vqgan import VQGAN, build_vqgan
+from talkgen.models.wav2lip import Wav2Lip
 
 Source = str | Path | Mapping[str, Any]
 
@@ -81,10 +83,12 @@ def _taming_of(weights: Mapping[str, Tensor], path: Source) -> VQGAN:
 
 KINDS: dict[str, Callable[[Source], nn.Module]] = {
     "diff2lip": _filled(Diff2LipUNet, "diff2lip"),
+    "wav2lip": _filled(Wav2Lip, "wav2lip"),
     "wav2lip_syncnet": _filled(SyncNet, "wav2lip"),
     "taming_vqgan": _taming,
     "syncnet_v2": load_syncnet_v2,
     "pirender": _filled(PIRenderer, "pirender"),
+    "cosface_sphere20": load_sphere20,
 }
-"""Kind → what makes the network from a file: Diff2Lip's UNet, Wav2Lip's expert, a VQGAN of
-taming-transformers, the SyncNet of LSE-C, PIRender's generator."""
+"""Kind → what makes the network from a file: Diff2Lip's UNet, Wav2Lip's generator and expert, a VQGAN of
+taming-transformers, the SyncNet of LSE-C, PIRender's generator, the recogniser of ID retrieval."""
