@@ -13,11 +13,11 @@ help:            ## show this list
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -e '.[demo,mediapipe]'
+	$(BIN)/python -m pip install -e '.[demo,mediapipe,studio]'
 	touch $@
 
 $(DEVELOP): $(INSTALLED)
-	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,notebooks,provenance,docs,dev]'
+	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,notebooks,provenance,docs,studio,dev]'
 	touch $@
 
 install: $(INSTALLED)
