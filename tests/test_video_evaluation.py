@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,50 @@ def test_looking_ahead_fills_the_cache(folders: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 3  # truth, its encoded copy, the row
     lost = PairedVideos([VideoFile("x", tmp_path / "no.mp4", "x")], {"near": [pairs.rows["near"][0]]}, [True])
     assert "no.mp4" in str(_look_at(settings, lost, 0))
+
+
+MORTAL = """
+import os, signal
+from pathlib import Path
+from talkgen.metrics.cpbd import CPBD
+
+FLAG, DRIVER = Path({flag!r}), {driver}
+
+class Mortal(CPBD):
+    \"\"\"Kills its process when it has looked at a clip, unless another died, or it is the test's own.\"\"\"
+
+    def per_clip(self):
+        if os.getpid() != DRIVER and not FLAG.exists():
+            FLAG.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().per_clip()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_ray_worker_costs_no_clip(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers, one of which dies in the middle: the table is that of one process, from the cache."""
+    pytest.importorskip("ray")
+    (tmp_path / "mortal_metric.py").write_text(MORTAL.format(flag=str(tmp_path / "died"), driver=os.getpid()))
+    monkeypatch.syspath_prepend(tmp_path)
+    metrics = tmp_path / "config/metrics"
+    metrics.mkdir(parents=True)
+    (metrics / "mortal.yaml").write_text("cpbd:\n  _target_: mortal_metric.Mortal\n")
+    tables, caches = [], []
+    for name, how in (("one", ["workers=1"]), ("two", ["workers=2", "executor=ray"])):
+        tables.append(
+            evaluate(
+                folders, tmp_path / name, f"videos={folders / 'near'}", "frames=6", "metrics=mortal",
+                f"cache={tmp_path / name}_cache", f"hydra.searchpath=[file://{tmp_path / 'config'}]", *how,
+            )
+        )  # fmt: skip
+        caches.append(sorted(file.name for file in (tmp_path / f"{name}_cache").glob("*/*.npy")))
+        assert (tmp_path / "died").exists() == (name == "two")
+    assert tables[0]["rows"] == tables[1]["rows"] and len(tables[0]["rows"]) == 4
+    assert all(row["n"] == 3 for row in tables[0]["rows"])
+    assert set(caches[0]) <= set(caches[1]) and len(caches[0]) == 12  # every clip of every row
 
 
 def test_published_lists(folders: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from omegaconf import DictConfig
 
 from talkgen.comparison import compare, listens
 from talkgen.configuration import build
+from talkgen.data.executors import make_executor
 from talkgen.errors import TalkgenError
 
 if TYPE_CHECKING:
+    from talkgen.data.executors import Executor
     from talkgen.faces.crop import CropSettings
     from talkgen.metrics.contenders import Contender
     from talkgen.metrics.corpus_pairs import CorpusPairs
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from talkgen.metrics.table import Table
     from talkgen.metrics.video_clips import VideoClips
     from talkgen.metrics.video_pairs import PairedVideos
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,9 @@ def score_videos(cfg: DictConfig, out: Path) -> Table:
         contenders.insert(2, OtherSound(lambda number, *span: clips.sound(_other(clips, number), *span)))
     contenders += [VideoRow(name, files, pairs.own_sound) for name, files in pairs.rows.items()]
     out.mkdir(parents=True, exist_ok=True)
-    if cfg.workers > 1 and cfg.cache:
-        _look_ahead(cfg, pairs)
+    executor = make_executor(cfg.executor, cfg.workers, cfg.ray_address)
+    if cfg.cache and (cfg.workers > 1 or cfg.executor == "ray"):
+        _look_ahead(cfg, pairs, executor)
     title = f"{' and '.join(pairs.rows)} on {len(clips)} videos"
     if cfg.get("protocol"):
         title = f"{cfg.protocol.title}: {title}"
@@ -93,8 +99,8 @@ def score_videos(cfg: DictConfig, out: Path) -> Table:
     )
 
 
-def _look_ahead(cfg: DictConfig, pairs: PairedVideos) -> None:
-    """Fill the cache on disk with the features of all clips, by several processes; the table then is cheap.
+def _look_ahead(cfg: DictConfig, pairs: PairedVideos, executor: Executor) -> None:
+    """Fill the cache on disk with the features of all clips, by several workers; the table then is cheap.
 
     A clip that kills its process twice, or raises, is left to the table, which says what is wrong with it.
     """
@@ -103,12 +109,11 @@ def _look_ahead(cfg: DictConfig, pairs: PairedVideos) -> None:
     from omegaconf import OmegaConf
     from tqdm import tqdm
 
-    from talkgen.data.executors import ProcessExecutor
-
     settings = OmegaConf.to_yaml(cfg, resolve=True)
-    work = ProcessExecutor(cfg.workers).map(partial(_look_at, settings, pairs), range(len(pairs.files)))
-    for _ in tqdm(work, total=len(pairs.files), unit="clip", desc="looking ahead"):
-        pass
+    work = executor.map(partial(_look_at, settings, pairs), range(len(pairs.files)))
+    for number, fault in tqdm(work, total=len(pairs.files), unit="clip", desc="looking ahead"):
+        if fault is not None:
+            log.warning("%s is left to the table: %s", pairs.files[number].id, fault)
 
 
 def _look_at(settings: str, pairs: PairedVideos, number: int) -> str | None:

@@ -524,10 +524,13 @@ def test_a_dying_worker_costs_one_item(tmp_path: Path, monkeypatch: pytest.Monke
         list(ProcessExecutor(1).map(mortal.square_or_die, [100]))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_ray_workers() -> Iterator[None]:
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False,
+        object_store_memory=100 * 2**20,
+    )  # fmt: skip
     yield
     ray.shutdown()
 
@@ -542,6 +545,54 @@ def test_ray_prepares_the_same_store(tmp_path: Path) -> None:
     assert digests(tmp_path / "ray") == digests(tmp_path / "serial")
     with pytest.raises(TalkgenError, match="choose processes, serial or ray"):
         make_executor("slurm")
+
+
+@dataclasses.dataclass
+class Deadly:
+    """An executor one of whose workers is killed in the middle of an item: so many times, then no more."""
+
+    flags: Path
+    item: int
+    times: int
+
+    def map(self, function: Callable[[Any], Any], items: Any) -> Iterator[tuple[Any, Any]]:
+        flags, number, times = self.flags, self.item, self.times
+
+        def work(job: Any) -> Any:
+            died = len(list(flags.iterdir()))
+            if job.number == number and died < times:
+                from talkgen.data import prepare
+
+                def die(file: Path, content: bytes) -> None:
+                    (flags / str(died)).touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+                prepare.write_atomically = die  # type: ignore[assignment]  # clips are written, not yet described
+            return function(job)
+
+        return make_executor("ray").map(work, items)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_ray_workers")
+def test_a_killed_ray_worker_costs_nothing(tmp_path: Path) -> None:
+    """Nothing lost, nothing twice; and an item that kills its worker twice costs itself alone."""
+    raw = truth_corpus(tmp_path / "raw", 9)
+    whole = prepare_here(raw, tmp_path / "raw", tmp_path / "serial")
+    for times in (1, 2):
+        (flags := tmp_path / f"flags{times}").mkdir()
+        out = tmp_path / f"ray{times}"
+        made = prepare_here(raw, tmp_path / "raw", out, executor=Deadly(flags, 4, times))
+        assert len(list(flags.iterdir())) == times
+        ids = [clip.id for clip in made.store.clips]
+        if times == 1:
+            assert ids == [clip.id for clip in whole.store.clips] and len(set(ids)) == 7
+            assert digests(out) == digests(tmp_path / "serial")
+        else:
+            assert ids == [clip.id for clip in whole.store.clips if clip.id != "clip4"]
+            assert [reject.stage for reject in made.rejects] == ["probe", "worker", "probe"]
+            assert "died twice" in made.rejects[1].reason
+            assert not [fault for _, fault in made.store.verify() if fault]
 
 
 def test_settings_are_checked() -> None:

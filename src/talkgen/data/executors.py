@@ -1,4 +1,4 @@
-"""Where the work of a preparation runs: a small seam, one function mapped over many items."""
+"""Where the work of a preparation or an evaluation runs: one function mapped over many items."""
 
 from __future__ import annotations
 
@@ -161,7 +161,11 @@ class RayExecutor:
                 )  # fmt: skip
             except (ConnectionError, ValueError) as error:
                 raise TalkgenError(f"no Ray cluster at {self.address or 'this machine'}: {error}") from error
-        task = ray.remote(num_cpus=1, max_retries=1)(function)
+
+        def apply(item: Item) -> Result:  # Ray takes functions alone, no other callables
+            return function(item)
+
+        task = ray.remote(num_cpus=1, max_retries=1)(apply)
         limit = _IN_FLIGHT * max(1, int(ray.cluster_resources().get("CPU", 1)))
         remaining = iter(items)
         running: dict[Any, Item] = {}
@@ -188,6 +192,8 @@ class RayExecutor:
                     except ray.exceptions.RayTaskError as error:
                         raise error.cause or error from error
         finally:
+            for reference in running:  # nobody waits for them any more
+                ray.cancel(reference, force=True)
             if started:
                 ray.shutdown()
 
