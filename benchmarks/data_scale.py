@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import platform
 import resource
 import shutil
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from document import machine, write_between
 
 from talkgen.data.clip import Clip, to_json
 from talkgen.data.clip_table import read_columns, to_npy
@@ -228,15 +228,18 @@ def table(root: Path, clips: int) -> tuple[list[str], bool]:
         "|---|---:|---:|---:|",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        f"An epoch of {samples:,} windows, shared among processes in batches of {BATCH} each:",
+        f"Epochs shared among processes in batches of {BATCH} each, every sample counted:",
         "",
-        "| processes, at equal parts of the epoch | lost | twice | fill the last batch | s per million |",
-        "|---|---:|---:|---:|---:|",
+        "| processes, at equal parts of the epoch | windows | lost | twice | fill the last batch "
+        "| s per million |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    for worlds in ((1,), (8,), (8, 6), (6, 8), (8, 6, 7, 1, 16)):
-        (lost, twice, filled, spent), _ = apart(coverage, samples, worlds)
+    few = samples // 20 + 7
+    for worlds, size in (((8,), samples), ((8, 6), samples), ((6, 8), few), ((8, 6, 7, 1, 16), few)):
+        (lost, twice, filled, spent), _ = apart(coverage, size, worlds)
         good &= lost == twice == 0
-        lines.append(f"| {' → '.join(map(str, worlds))} | {lost} | {twice} | {filled} | {spent:.2f} |")
+        cells = [" → ".join(map(str, worlds)), f"{size:,}", lost, twice, filled, f"{spent:.2f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines, good
 
 
@@ -252,15 +255,11 @@ def main() -> int:
         lines, good = table(root, arguments.clips)
     finally:
         shutil.rmtree(root)
-    processor = platform.processor() or platform.machine()
-    lines += ["", f"{date.today()}, {processor}, Python {platform.python_version()}, NumPy {np.__version__}."]
+    lines += ["", f"{date.today()}, {machine()}, NumPy {np.__version__}."]
     text = "\n".join(lines)
     print(text)
     if arguments.write:
-        begin, end = "<!-- table -->", "<!-- end of table -->"
-        document = arguments.write.read_text()
-        before, after = document.split(begin)[0], document.split(end)[1]
-        arguments.write.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        write_between(arguments.write, "million", text)
     return 0 if good else 1
 
 
