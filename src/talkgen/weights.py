@@ -412,6 +412,18 @@ _FILES = (
         (Page("https://github.com/natanielruiz/deep-head-pose#pre-trained-models"),),
     ),
     WeightFile(
+        "cosface_sphere20",
+        "net_sphere20_data_vggface2_acc_9955.pth",
+        "ID retrieval as face-swap papers have it (CosFace, 20 layers)",
+        "CosFace_pytorch: no licence stated; see its page",
+        "",
+        0,
+        (
+            Page("https://github.com/ygtxr1997/ReliableSwap"),
+            Page("https://github.com/MuggleWang/CosFace_pytorch"),
+        ),
+    ),
+    WeightFile(
         "mobilenet_v2",
         "mobilenet_v2-b0353104.pth",
         "ImageNet features (MobileNetV2)",
@@ -428,6 +440,24 @@ _FILES = (
         ),
     ),
     # published models
+    WeightFile(
+        "wav2lip_gan",
+        "wav2lip_gan.pth",
+        "Wav2Lip's generator, the checkpoint of its authors",
+        WAV2LIP,
+        "",
+        0,
+        (Page("https://github.com/Rudrabha/Wav2Lip#getting-the-weights"),),
+    ),
+    WeightFile(
+        "pirender_face",
+        "epoch_00190_iteration_000400000_checkpoint.pt",
+        "PIRender's generator, the checkpoint of its authors",
+        "PIRender: non-commercial research only",
+        "",
+        0,
+        (Page("https://github.com/RenYurui/PIRender"),),
+    ),
     WeightFile(
         "diff2lip_official",
         "diff2lip_e7.15.pt",

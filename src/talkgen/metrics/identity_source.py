@@ -20,7 +20,7 @@ from talkgen.faces.ibug import keypoints_from_landmarks
 from talkgen.metrics.shared_features import SharedFeatures, named
 from talkgen.models.experts.arcface import load_arcface
 
-RECOGNISERS = ("edgeface_s", "arcface_mbf", "arcface_r50")
+RECOGNISERS = ("edgeface_s", "arcface_mbf", "arcface_r50", "cosface_sphere20")
 
 Recogniser = Callable[[NDArray[np.uint8]], Tensor]
 """Faces uint8 RGB (n, 112, 112, 3), aligned to the ArcFace template → vectors (n, d)."""

@@ -10,7 +10,9 @@ import pytest
 import recipe
 import torch
 
-from talkgen.errors import FileError
+from talkgen import weights
+from talkgen.errors import FileError, MissingWeights
+from talkgen.metrics.identity_source import IdentitySource, open_identity_source
 from talkgen.models.experts.sphere20 import load_sphere20
 
 
@@ -23,6 +25,23 @@ def test_published_layout_and_numbers(reference: Path) -> None:
     expected = np.load(reference / "sphere20.npz")["out"]
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
     assert not network.training
+
+
+def test_it_is_one_of_the_recognisers(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALKGEN_WEIGHTS", str(tmp_path))
+    lacking = open_identity_source("cosface_sphere20")
+    assert isinstance(lacking, MissingWeights) and "cosface_sphere20" in str(lacking)
+    keys = json.loads((reference / "sphere20_keys.json").read_text())
+    torch.save(recipe.state_dict(keys, gain=0.4), tmp_path / weights.REGISTRY["cosface_sphere20"].file)
+    source = open_identity_source("cosface_sphere20")
+    assert isinstance(source, IdentitySource)
+    faces = torch.from_numpy(np.load(reference / "iresnet.npz")["images"]).permute(0, 2, 3, 1).contiguous()
+    aligned = np.tile(np.eye(2, 3, dtype=np.float32), (2, 1, 1))  # as they are
+    expected = torch.from_numpy(np.load(reference / "sphere20.npz")["out"])
+    cosines = torch.nn.functional.cosine_similarity(source(faces, aligned), expected)
+    assert cosines.min() > 0.9999
 
 
 def test_another_network_is_refused() -> None:

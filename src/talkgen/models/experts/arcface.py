@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from talkgen import weights
 from talkgen.models.experts.iresnet import load_iresnet
 from talkgen.models.experts.onnx_import import OnnxNetwork
+from talkgen.models.experts.sphere20 import load_sphere20
 
 SIZE = 112  # pixels, both sides
 
@@ -56,13 +57,18 @@ def load_arcface(source: str | Path = "arcface_mbf") -> IdentityNetwork:
     """An identity network with its weights, in eval mode.
 
     Args:
-        source: a name of the registry (``arcface_mbf``, ``arcface_r50``, ``edgeface_s``), or a file:
-            ``*.onnx``, or a checkpoint in the layout of arcface_torch's IResNets.
+        source: a name of the registry (``arcface_mbf``, ``arcface_r50``, ``edgeface_s``,
+            ``cosface_sphere20``), or a file: ``*.onnx``, or a checkpoint in the layout of arcface_torch's
+            IResNets.
 
     Raises:
         MissingWeights: the registry's file is not on this machine.
         FileError: not such a file.
     """
     file = weights.find(str(source)) if str(source) in weights.REGISTRY else Path(source)
-    body = OnnxNetwork(file) if file.suffix == ".onnx" else load_iresnet(file)
+    body: nn.Module
+    if source == "cosface_sphere20":
+        body = load_sphere20(file)
+    else:
+        body = OnnxNetwork(file) if file.suffix == ".onnx" else load_iresnet(file)
     return IdentityNetwork(body).eval().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
