@@ -141,6 +141,7 @@ def test_an_opening_mouth_does_not_zoom():
     assert np.ptp(equal_zoom) / equal_zoom.mean() > 1.8 * np.ptp(zoom)
 
 
+@pytest.mark.filterwarnings("error")
 def test_frames_without_a_face_are_interpolated():
     path = np.stack([points_at(200 + 3 * i, 200) for i in range(40)]).astype(float)
     whole = crop_matrices(path, CropSettings())

@@ -104,14 +104,16 @@ def crop_matrices(points: ArrayLike, settings: CropSettings, fps: float = 25.0) 
         raise ValueError(f"points must be (frames, 5 or 68, 2), got {keypoints.shape}")
     if keypoints.shape[1] == 68:
         keypoints = keypoints_from_landmarks(keypoints).astype(np.float64)
-    fit = similarity_transform(keypoints, ARCFACE_TEMPLATE, _STABLE_WEIGHTS).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # frames without a face are filled below
+        fit = similarity_transform(keypoints, ARCFACE_TEMPLATE, _STABLE_WEIGHTS).astype(np.float64)
     a = fit[:, 0, 0] + 1j * fit[:, 1, 0]
     b = fit[:, 0, 2] + 1j * fit[:, 1, 2]
 
     # The centre of the crop lies under (above) the middle of the eyes, in the upright direction of the face.
     side = settings.scale * _FACE_HEIGHT
     middle = complex(_EYES[0], _EYES[1] + (0.5 - settings.eye_line) * side)
-    centre = (middle - b) / a
+    with np.errstate(invalid="ignore"):
+        centre = (middle - b) / a
     angle = np.angle(a)
     known = np.isfinite(angle)
     angle[known] = np.unwrap(angle[known])
