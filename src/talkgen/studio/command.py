@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         port = listening.getsockname()[1]
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         print(f"the studio is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises anew when it has ended in order
             uvicorn.Server(config).run(sockets=[listening])
     return 0

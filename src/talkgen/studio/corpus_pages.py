@@ -1,10 +1,11 @@
 """The tab of corpora: clips of prepared stores with landmarks and crops, and what was left out and why.
 
-Modules that need torch are imported where clips are drawn, so that the studio answers at once.
+Nothing here needs torch, which would make the studio slow to start; pictures are resized for looking at.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import threading
 from collections import Counter
@@ -60,12 +61,12 @@ class Corpora:
 
     def facts(self, name: str) -> dict[str, Any] | None:
         """What a store holds, in numbers, and what was left out of it."""
-        from talkgen.data.prepare import read_rejects
-
         store = self.store(name)
         if store is None:
             return None
-        rejects = [asdict(reject) for reject in read_rejects(self.prepared / name / "rejects.csv")]
+        file = self.prepared / name / "rejects.csv"
+        with file.open(newline="", encoding="utf-8") as stream:
+            rejects = list(csv.DictReader(stream))
         return {
             "name": name,
             "clips": len(store),
@@ -106,15 +107,13 @@ class Corpora:
 
     def strip(self, name: str, number: int) -> bytes | None:
         """Four frames of a clip with their landmarks, as JPEG."""
-        from talkgen.data.windows import resize_frames, resize_points
-
         store = self.store(name)
         if store is None or not 0 <= number < len(store):
             return None
         clip = store.clips[number]
         frames = np.linspace(0, clip.frames - 1, 4).round().astype(int)
-        points = resize_points(store.array(clip, "landmarks")[frames], _SIDE / clip.size)
-        pictures = resize_frames(store.frames_at(clip, frames.tolist()), _SIDE)
+        points = _scaled(store.array(clip, "landmarks")[frames], _SIDE / clip.size)
+        pictures = [_resized(frame, _SIDE) for frame in store.frames_at(clip, frames.tolist())]
         return _jpeg(contact_sheet([_dotted(one, at) for one, at in zip(pictures, points, strict=True)], 4))
 
     def video(self, name: str, number: int, landmarks: bool) -> Path | None:
@@ -164,6 +163,15 @@ def _shown(clip: Clip, number: int, store: str) -> dict[str, Any]:
     return {**facts, "number": number, "seconds": clip.seconds, "url": f"/media/corpora/{store}/{number}"}
 
 
+def _resized(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    way = cv2.INTER_AREA if len(frame) > side else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(frame, (side, side), interpolation=way), np.uint8)
+
+
+def _scaled(points: NDArray[np.floating], scale: float) -> NDArray[np.floating]:
+    return (points + 0.5) * scale - 0.5  # the centre of the top-left pixel is (0, 0)
+
+
 def _dotted(picture: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray[np.uint8]:
     drawn = np.ascontiguousarray(picture)
     radius = max(1, len(drawn) // 150)
@@ -174,17 +182,16 @@ def _dotted(picture: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray
 
 
 def _write_clip(store: Store, clip: Clip, landmarks: bool, out: Path) -> None:
-    from talkgen.data.windows import resize_frames, resize_points
-
     sound = None
     if store.has(clip, "waveform"):
         sound = store.array(clip, "waveform").astype(np.float32) / 32768, 16000
     side = max(_VIDEO_SIDE, clip.size)
-    points = resize_points(store.array(clip, "landmarks"), side / clip.size)
+    points = _scaled(store.array(clip, "landmarks"), side / clip.size)
     with VideoWriter(out, clip.fps, side, side, crf=20, audio=sound, watermark=False) as writer:
         for start in range(0, clip.frames, 32):
-            frames = resize_frames(store.frames(clip, start, min(start + 32, clip.frames)), side)
-            for number, frame in enumerate(frames, start):
+            frames = store.frames(clip, start, min(start + 32, clip.frames))
+            for number, stored in enumerate(frames, start):
+                frame = _resized(stored, side)
                 writer.write(_dotted(frame, points[number]) if landmarks else frame)
 
 
