@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from talkgen.configuration import RunFolder, build
 from talkgen.errors import TalkgenError
+from talkgen.inference.runs import run_config
 
 if TYPE_CHECKING:
     from talkgen.data.clip import Clip
@@ -96,7 +97,7 @@ class OpenMethod(Protocol):
 
 def open_data(cfg: DictConfig, run: RunFolder) -> TalkingFaceData:
     """The corpus of a run, or the one that the command names."""
-    node = OmegaConf.load(run.config).data
+    node = run_config(run).data
     if cfg.root:
         node.root = cfg.root
     data: TalkingFaceData = build(node)

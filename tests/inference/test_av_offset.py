@@ -62,6 +62,7 @@ def bit_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     module = ModuleType("bit_expert")
     module.BitExpert = BitExpert  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "bit_expert", module)
+    monkeypatch.setenv("TALKGEN_TRUST", "bit_expert")
     return write_run(
         tmp_path / "runs/bits",
         {"expert": {"_target_": "bit_expert.BitExpert"}},

@@ -16,13 +16,14 @@ from yaml import YAMLError
 
 from talkgen.configuration import RunFolder, build
 from talkgen.errors import FileError, TalkgenError
+from talkgen.trusted_targets import refuse_foreign_targets
 
 
 def run_config(folder: RunFolder) -> DictConfig:
     """The resolved config of a run.
 
     Raises:
-        FileError: it cannot be read, or names no system.
+        FileError: it cannot be read, or names no system; or it names code of nobody knows where.
     """
     try:
         config = OmegaConf.load(folder.config)
@@ -30,6 +31,15 @@ def run_config(folder: RunFolder) -> DictConfig:
     except (AttributeError, OmegaConfBaseException, RecursionError, ValueError, YAMLError) as error:
         raise FileError(folder.config, "is not the config of a talkgen run; delete the run") from error
     assert isinstance(config, DictConfig)  # what has a key is no list
+    # The system itself is built by training alone, which composes its own config.
+    try:
+        OmegaConf.resolve(config)
+    except (OmegaConfBaseException, RecursionError, ValueError) as error:
+        raise FileError(folder.config, f"is not the config of a talkgen run ({error})") from error
+    parts = OmegaConf.to_container(config)
+    assert isinstance(parts, dict)
+    built = {key: value for key, value in parts["system"].items() if key != "_target_"}
+    refuse_foreign_targets([built, parts.get("data")], folder.config)
     return config
 
 
