@@ -169,12 +169,16 @@ class Bench:
         work: from ``write_clips``.
         clips: at most so many.
         frames: at most so many of each.
+        landmarks: the detector.
     """
 
-    def __init__(self, work: Path, clips: int | None = None, frames: int | None = None) -> None:
+    def __init__(
+        self, work: Path, clips: int | None = None, frames: int | None = None, landmarks: str = "auto"
+    ) -> None:
         people = json.loads((work / "clips.json").read_text())[:clips]
         self.files = [VideoFile(f"{n}", work / f"true{n}.mp4", who) for n, who in enumerate(people)]
         self.made = [work / f"made{number}.mp4" for number in range(len(people))]
+        self.detector = landmarks
         self.limits = [min(file.frames(25).count, frames or 10**6) for file in self.files]
 
     def run(self, nodes: Nodes) -> None:
@@ -182,7 +186,8 @@ class Bench:
         clips = VideoClips(self.files, self.limits)
         metrics = [[build(node) for node in nodes.values()] for _ in range(2)]
         needs = {need for metric in metrics[0] for need in metric.needs}
-        landmarks = open_landmark_source() if needs & {"landmarks", "mouth", "identity", "wanted"} else None
+        look = needs & {"landmarks", "mouth", "identity", "wanted"}
+        landmarks = open_landmark_source(self.detector) if look else None
         source = landmarks if isinstance(landmarks, LandmarkSource) else None
         shared = None if source is None else SharedFeatures(source, name="landmarks")
         identity: Any = open_identity_source("edgeface_s", 4) if needs & {"identity", "wanted"} else None
@@ -207,9 +212,9 @@ def seconds(call: Callable[[], None]) -> float:
     return clock() - begin
 
 
-def measure(part: str, work: Path, nodes: Nodes) -> dict[str, float]:
+def measure(part: str, work: Path, nodes: Nodes, landmarks: str) -> dict[str, float]:
     """Seconds of a part, and the largest memory of this process in MB."""
-    bench, small = Bench(work), Bench(work, 1, 32)
+    bench, small = Bench(work, landmarks=landmarks), Bench(work, 1, 32, landmarks)
     every = {**scripts(nodes), "together": nodes, "cached": nodes}[part]
     small.run(every)  # opens networks and compiles
     forget()
@@ -266,13 +271,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=125)
     parser.add_argument("--columns", nargs="*", default=[], help="of metrics=papers; all")
     parser.add_argument("--sync-expert", help="run of experiment=evaluation_sync_expert")
+    parser.add_argument("--landmarks", default="auto", help="detector; published scripts have dlib")
     parser.add_argument("--processes", type=int, default=1, help="parts side by side, on so many idle cores")
     parser.add_argument("--write", action="store_true", help=f"keep the table in {REPORT.name}")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     nodes = presets(chosen.sync_expert, chosen.columns)
     if chosen.part:
-        print(json.dumps(measure(chosen.part, chosen.videos, nodes)))
+        print(json.dumps(measure(chosen.part, chosen.videos, nodes, chosen.landmarks)))
         return
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -281,6 +287,7 @@ def main() -> None:
 
         def run(part: str) -> dict[str, float]:
             command = [sys.executable, __file__, folder, "--part", part, "--columns", *nodes]
+            command += ["--landmarks", chosen.landmarks]
             command += ["--sync-expert", chosen.sync_expert] if chosen.sync_expert else []
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -298,7 +305,7 @@ def main() -> None:
         "# Evaluation",
         "",
         f"Made by `python benchmarks/evaluation.py CLIPS --clips {chosen.clips} --frames {chosen.frames} "
-        "--write`, which describes the baseline.",
+        f"--landmarks {chosen.landmarks} --write`, which describes the baseline.",
         f"{chosen.clips} clips, {frames} frames, one of the truth and one generated; {clock}; "
         f"{platform.machine()}, {torch.get_num_threads()} thread(s) each, {chosen.processes} process(es) "
         "side by side.",
