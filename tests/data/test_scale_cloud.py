@@ -12,30 +12,34 @@ from types import ModuleType
 from typing import Any
 
 import lightning
-import numpy as np
 import pytest
 import torch
 
 from talkgen.data import shards
-from talkgen.data.clip import Clip
 from talkgen.data.datamodule import TalkingFaceData
-from talkgen.data.store import Store, StoreWriter
+from talkgen.data.store import Store
 from talkgen.errors import FileError
 
 pytest.importorskip("s3fs")
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 URL = "s3://corpus/store"
-FRAMES, SIZE = 30, 96
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[ModuleType]:
+def cloud() -> Iterator[ModuleType]:
+    """The benchmark whose short version this is."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        yield importlib.import_module("faulty_s3")
+        yield importlib.import_module("cloud_store")
     finally:
         sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def s3(cloud: ModuleType) -> ModuleType:
+    """The server."""
+    return importlib.import_module("faulty_s3")
 
 
 @pytest.fixture(autouse=True)
@@ -56,39 +60,20 @@ def connect(s3: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bucket(cloud: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store of 12 clips, some 9 MB in 4 shards."""
     folder = tmp_path_factory.mktemp("bucket")
-    rng = np.random.default_rng(0)
-    with StoreWriter(folder / "store", shard_bytes=1_500_000) as writer:
-        for number in range(12):
-            clip = Clip(f"clip{number}", "demo", "train", f"person{number % 3}", FRAMES, 25.0, SIZE)
-            arrays = {
-                "mel": rng.normal(size=(80, 97)).astype(np.float32),
-                "landmarks": rng.uniform(20, 70, (FRAMES, 68, 2)).astype(np.float32),
-                "identity_warp": np.tile(np.eye(2, 3, dtype=np.float32), (FRAMES, 1, 1)),
-            }
-            writer.add(clip, rng.integers(0, 255, (FRAMES, SIZE, SIZE, 3)).astype(np.uint8), arrays)
+    cloud.write_bucket(folder)
     return folder
-
-
-def bytes_in(folder: Path) -> int:
-    total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.stat().st_size if file.is_file() else 0
-        except FileNotFoundError:  # deleted by a worker meanwhile
-            continue
-    return total
 
 
 class Trained(lightning.LightningModule):
     """One weight that is trained on everything in a batch, and what the cache held meanwhile."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, held: Callable[[], int]) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.cache = cache
+        self.hold = held
         self.losses: list[float] = []
         self.held: list[int] = []
 
@@ -96,7 +81,7 @@ class Trained(lightning.LightningModule):
         seen = batch["video"].mean() + batch["mel"].mean() + batch["landmarks"].mean() / 100
         loss = (self.weight - seen).square().mean()
         self.losses.append(float(loss.detach()))
-        self.held.append(bytes_in(self.cache))
+        self.held.append(self.hold())
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -104,7 +89,8 @@ class Trained(lightning.LightningModule):
 
 
 def train(root: str, cache: Path, gigabytes: float, workers: int, bad: float = 0.0) -> tuple[Trained, Any]:
-    module = Trained(cache)
+    bytes_in = sys.modules["cloud_store"].bytes_in
+    module = Trained(lambda: bytes_in(cache))
     data = TalkingFaceData(
         root, batch_size=4, workers=workers, seed=2, cache=str(cache), cache_gigabytes=gigabytes,
         max_bad_fraction=bad,
@@ -118,7 +104,7 @@ def train(root: str, cache: Path, gigabytes: float, workers: int, bad: float = 0
 
 
 def test_training_goes_on_as_if_nothing_had_happened(
-    bucket: Path, tmp_path: Path, s3: ModuleType, connect: Callable[..., Any]
+    bucket: Path, tmp_path: Path, cloud: ModuleType, s3: ModuleType, connect: Callable[..., Any]
 ) -> None:
     limit = 8 * 2**20  # less than the store
     with s3.faulty_s3(bucket, seed=3) as server:
@@ -134,7 +120,7 @@ def test_training_goes_on_as_if_nothing_had_happened(
     retries = loader.retries + loader.dataset.store.retries
     assert failed <= retries <= failed + count["flipped"]
     assert loader.retries > 0
-    assert max(remote.held) <= limit and bytes_in(tmp_path / "cache") <= limit
+    assert max(remote.held) <= limit and cloud.bytes_in(tmp_path / "cache") <= limit
     assert max(remote.held) > limit / 3
 
 

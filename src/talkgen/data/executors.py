@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -153,6 +154,8 @@ class RayExecutor:
         if started:
             cpus = None if self.address else self.workers
             variables = dict.fromkeys(_THREAD_VARIABLES, "1")
+            if self.address is None:  # modules of the user's own are found as in this process
+                variables["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
             try:
                 ray.init(
                     address=self.address, num_cpus=cpus, runtime_env={"env_vars": variables},

@@ -190,7 +190,7 @@ class RemoteShards:
         self._owner = 0  # process that made the filesystem object; its threads do not survive a fork
         self._added = 0
         self._cannot_keep = False  # said once that the cache cannot be written
-        description = self.file("store.json")
+        self._description = description = self._read_description()
         self._lengths = _shard_lengths(description)
         # a store that was made anew under the same address must not be mixed with old blocks
         key = hashlib.sha256(self.url.encode() + description).hexdigest()[:16]
@@ -206,7 +206,19 @@ class RemoteShards:
 
     def file(self, name: str) -> bytes:
         """All of a small file."""
-        return self._fetch(name)
+        return self._description if name == "store.json" else self._fetch(name)
+
+    def _read_description(self) -> bytes:
+        """All of store.json. It has the checksums of everything else and none itself, so it is read until the
+        same content comes twice.
+        """
+        before = None
+        for _ in range(_ATTEMPTS):
+            content = self._fetch("store.json", fault=_no_json)
+            if content == before:
+                return content
+            before = content
+        raise FileError(self.name("store.json"), "has other content each time it is read")
 
     def whole(self, name: str, sha256: str | None = None) -> WholeFile:
         """The content, held in memory."""
@@ -363,6 +375,15 @@ def _shard_lengths(description: bytes) -> dict[str, int]:
         return {shard["file"]: shard["bytes"] for shard in json.loads(description)["shards"]}
     except (ValueError, TypeError, KeyError):
         return {}
+
+
+def _no_json(content: bytes) -> str | None:
+    """What is wrong with store.json, if anything."""
+    try:
+        json.loads(content)
+    except ValueError as error:
+        return f"damaged: {error}"
+    return None
 
 
 def _other_content(sha256: str) -> str:
