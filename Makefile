@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 DEVELOP = $(VENV)/.develop
 
-.PHONY: help install demo test lint types imports notebooks docs check bench weights clean
+.PHONY: help install demo test lint types imports notebooks docs check bench faults weights clean
 
 help:            ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ docs: $(DEVELOP)     ## build the pages into site/, refusing any warning
 
 bench: $(DEVELOP)    ## rerun the benchmarks; tables go to docs/performance
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+faults: $(DEVELOP)   ## kill, fill, cut, forge: what talkgen makes of it goes to docs/reliability.md
+	$(BIN)/python tests/faults
 
 clean:           ## remove what the commands above made, except prepared corpora and runs
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
