@@ -350,8 +350,9 @@ class MethodList {
     this.list = element("div");
     this.more = element("button", { class: "small", "data-more": "yes", onclick: () => this.add(0) }, "Add another");
     this.place = element("div", { class: "field" }, element("span", { class: "name" }, "Methods ", element("small", {}, `up to ${state.limits.variants}; also one with different options`)), this.list, this.more);
-    const count = Math.min(usable.length, 3);
-    for (let number = 0; number < count; number++) this.add(number);
+    const first = usable.findIndex.bind(usable);
+    const kinds = [...new Set(usable.map((one) => one.method))].map((kind) => first((one) => one.method === kind));
+    for (const number of kinds.length > 1 ? kinds.slice(0, 3) : usable.slice(0, 2).keys()) this.add(number);
   }
 
   add(number) {

@@ -134,14 +134,15 @@ function videos(job) {
     const words = `${facts.video_seconds.toFixed(1)} s made in ${facts.worked_seconds.toFixed(1)} s${missed}`;
     const [title, ...more] = part.title.split(" · ");
     const about = [...more, words].join(" · ");
-    large.push(tile(title, about, "video", part.video, `talkgen-${job.task}-${job.parts.indexOf(part) + 1}.mp4`));
+    const name = `talkgen-${job.task}-${job.parts.indexOf(part) + 1}.mp4`;
+    large.push(tile(title, about, "video", part.video, name, part.strip));
   }
   const grid = (tiles, kind) => element("div", { class: `videos ${kind}` }, ...tiles.map((one) => one.place));
   const played = player([...large, ...small].filter((one) => one.video));
   return [...(small.length ? [grid(small, "given")] : []), grid(large, "made"), played];
 }
 
-function tile(title, words, kind, url, download) {
+function tile(title, words, kind, url, download, strip) {
   const frame = element("div", { class: "frame" });
   let video = null;
   if (kind === "video") {
@@ -152,7 +153,8 @@ function tile(title, words, kind, url, download) {
   else frame.append(element("div", { class: "wave", "aria-hidden": "true" }, "♪"));
   const hear = video ? element("button", { class: "hear", "aria-pressed": "false", title: "Hear this one" }, "sound") : null;
   if (hear) frame.append(hear);
-  const save = download ? element("a", { href: url, download }, "Download") : null;
+  const save = download ? element("div", { class: "row" }, element("a", { href: url, download }, "Download"),
+    element("a", { href: strip, target: "_blank" }, "Strip of frames")) : null;
   const place = element("figure", { class: download ? "result" : "" }, frame,
     element("figcaption", {}, element("b", {}, title), element("p", { class: "hint" }, words), save));
   return { place, video, hear, result: Boolean(download) };
