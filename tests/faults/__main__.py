@@ -27,7 +27,7 @@ from tally import HEADER, Tally
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "reliability.md"
-RESULTS = PAGE.with_suffix(".json")
+RESULTS = Path(__file__).with_name("results.json")  # what the page is made of
 KILLS = 50  # of each long command
 CASES = 10_000  # damaged files
 PARTS = {
@@ -49,21 +49,19 @@ def disturb(part: str, share: float, room: Path, nursery: Nursery, other: Nurser
 
     base = room / "base"
     if part in ("kills", "stops", "disks", "data", "company"):
-        kills.write_base(base, nursery)
+        kills.write_base(base)
     if part == "kills":
+        begun = [
+            *kills.prepare_scenarios(base),
+            *kills.evaluate_scenarios(base),
+            *kills.generate_scenarios(base),
+        ]
+        tallies = [_killed(nursery, one, some(KILLS), room) for one in begun]
+        kills.train_base(base, nursery)
         trained = kills.train_scenarios(base)
         each, more = divmod(some(KILLS), len(trained))
-        planned = [
-            *((one, some(KILLS)) for one in kills.prepare_scenarios(base)),
-            *((one, each + (place < more)) for place, one in enumerate(trained)),
-            *((one, some(KILLS)) for one in kills.evaluate_scenarios(base)),
-            *((one, some(KILLS)) for one in kills.generate_scenarios(base)),
-        ]
-        return [
-            _said(kills.kill_and_resume(nursery, one, count, room / str(place)))
-            for place, (one, count) in enumerate(planned)
-            if count
-        ]
+        counts = [each + (place < more) for place in range(len(trained))]
+        return tallies + [_killed(nursery, one, n, room) for one, n in zip(trained, counts, strict=True) if n]
     if part == "stops":
         return surroundings.stop_and_resume(nursery, base, room, some(10))
     if part == "disks":
@@ -100,6 +98,11 @@ def disturb(part: str, share: float, room: Path, nursery: Nursery, other: Nurser
         ]
     finally:
         os.chdir(here)
+
+
+def _killed(nursery: Nursery, scenario: kills.Scenario, count: int, room: Path) -> Tally:
+    place = room / scenario.name.replace(" ", "-")
+    return _said(kills.kill_and_resume(nursery, scenario, count, place))
 
 
 def _said(tally: Tally) -> Tally:

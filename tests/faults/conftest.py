@@ -18,8 +18,8 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="session")
-def base(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store, films and an untrained method."""
     folder = tmp_path_factory.mktemp("faults") / "base"
-    write_base(folder, nursery, trained=False)
+    write_base(folder)
     return folder

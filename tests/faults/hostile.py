@@ -327,7 +327,7 @@ def prepare_huge(name: str) -> int:
 def names(nursery: Nursery, room: Path) -> list[Tally]:
     """Files, runs and folders whose names a shell would run: generated and prepared as any other."""
     room.mkdir(parents=True)
-    write_base(room / "base", nursery, trained=False)
+    write_base(room / "base")
     made = Tally("names that a shell would run: generate", note="as face and as output")
     corpus = room / "corpus"
     corpus.mkdir()

@@ -164,8 +164,8 @@ def training(base: Path, stage: str, *rhythm: str) -> list[str]:
     ]  # fmt: skip
 
 
-def write_base(base: Path, nursery: Nursery, trained: bool = True) -> None:
-    """What the commands read: a store, a method, films, and every stage after two steps of training."""
+def write_base(base: Path) -> None:
+    """What the commands read: a store, films, and a method that was never trained."""
     base.mkdir(parents=True, exist_ok=True)
     store = write_tiny_store(base / "store")
     write_tiny_swaptalk(base / "methods" / "swaptalk-tiny", store)
@@ -174,8 +174,12 @@ def write_base(base: Path, nursery: Nursery, trained: bool = True) -> None:
         film(films / f"{number}.mp4", 30 + number, sound=speech(1.2 + 0.04 * number, number))
     lines = [f"{number}.mp4,made/{number}.mp4" for number in range(CLIPS)]
     (films / "jobs.csv").write_text("\n".join(["face,out", *lines]) + "\n")
-    for stage in stages() if trained else ():
-        rhythm = ("steps=2", "validate_every=2", "checkpoint_every=2", "trainer.log_every_n_steps=1")
+
+
+def train_base(base: Path, nursery: Nursery) -> None:
+    """Every stage after two steps of training, for those that build on it."""
+    rhythm = ("steps=2", "validate_every=2", "checkpoint_every=2", "trainer.log_every_n_steps=1")
+    for stage in stages():
         ended = nursery.start("commands:talkgen", [training(base, stage, *rhythm)], base).end(LIMIT_SECONDS)
         if ended.code:
             raise RuntimeError(f"{stage} cannot be trained at all: {ended.said[-800:]}")
@@ -201,7 +205,7 @@ def train_scenarios(base: Path) -> list[Scenario]:
     def beside(stage: str, method: str) -> Callable[[Path], object]:
         def link(folder: Path) -> None:
             (folder / "runs" / method).mkdir(parents=True)
-            for other in (base / "runs" / method).iterdir():
+            for other in (base / "runs" / method).glob("*"):
                 if other.name != stage:
                     (folder / "runs" / method / other.name).symlink_to(other)
 
