@@ -12,7 +12,7 @@ from talkgen.metrics.footage import Footage
 from talkgen.metrics.frechet import frechet_distance
 from talkgen.metrics.required_weights import weight_digests
 from talkgen.metrics.shared_features import SharedFeatures, expert_device, named
-from talkgen.models.experts.i3d import FRAMES, load_i3d, network_input
+from talkgen.models.experts.i3d import FRAMES, I3D, load_i3d, network_input
 
 WEIGHTS = "fvd_i3d"
 
@@ -20,10 +20,14 @@ WEIGHTS = "fvd_i3d"
 @lru_cache(maxsize=1)
 def i3d_features() -> SharedFeatures:
     """uint8 frames of one stretch (16, h, w, 3) → (1, 400)."""
-    device = expert_device()
-    network = load_i3d(WEIGHTS).to(device)
-    name = named("i3d logits", weight_digests([WEIGHTS]))
-    return SharedFeatures(lambda frames: network(network_input(frames.to(device))[None]), name=name)
+    device, layout = expert_device(), torch.channels_last_3d  # which saves a sixth of the time on a CPU
+    network: I3D = load_i3d(WEIGHTS).to(device, memory_format=layout)  # type: ignore[call-overload]
+
+    def features(frames: Tensor) -> Tensor:
+        stretch = network_input(frames.to(device))[None].contiguous(memory_format=layout)
+        return network(stretch)
+
+    return SharedFeatures(features, name=named("i3d logits", weight_digests([WEIGHTS])))
 
 
 class FVD(FeatureSets):
