@@ -3,9 +3,9 @@
 
     python scripts/known_damage.py CLIP.mp4 [CLIP.mp4 …] [--frames 50] [--size 256] [--sync-expert RUN]
 
-Damages clips of talking faces (blur, JPEG, trembling, flicker, a frozen mouth, dropped blinks, another person's
-frames) and prints a table: one line a metric, mean over the clips. A second table has the sync columns for
-sound that is moved by frames, or another clip's. The clips must be of different people.
+Damages clips of talking faces (blur, JPEG, trembling, flicker, a frozen mouth, dropped blinks, another
+person's frames) and prints a table: one line a metric, mean over the clips. A second table has the sync
+columns for sound that is moved by frames, or another clip's. The clips must be of different people.
 """
 
 from __future__ import annotations
