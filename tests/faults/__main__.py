@@ -41,7 +41,7 @@ PARTS = {
 }
 
 
-def disturb(part: str, share: float, room: Path, nursery: Nursery, other: Nursery) -> list[Tally]:
+def disturb(part: str, share: float, room: Path, nursery: Nursery) -> list[Tally]:
     """Do one part of everything."""
 
     def some(count: int) -> int:
@@ -82,7 +82,7 @@ def disturb(part: str, share: float, room: Path, nursery: Nursery, other: Nurser
         (room / "workers").mkdir()
         return [
             *surroundings.jumping_clock(nursery, base, room / "clock"),
-            *surroundings.two_at_once(nursery, other, base, room, some(5)),
+            *surroundings.two_at_once(nursery, base, room, some(5)),
             *surroundings.dying_workers(nursery, room / "workers"),
         ]
     if part == "damaged":
@@ -157,12 +157,12 @@ def main() -> int:
         parser.error(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
     room = given.room or Path(tempfile.mkdtemp(prefix="talkgen-faults-"))
     failed = 0
-    with Nursery() as nursery, Nursery() as other:
+    with Nursery() as nursery:
         for part in given.parts or PARTS:
             begun = time.monotonic()
             print(f"\n{PARTS[part]}\n{HEADER}", flush=True)
             (room / part).mkdir(parents=True)
-            tallies = disturb(part, given.share, room / part, nursery, other)
+            tallies = disturb(part, given.share, room / part, nursery)
             if part != "kills":
                 for tally in tallies:
                     _said(tally)

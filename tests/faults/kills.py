@@ -24,7 +24,7 @@ from talkgen import weights
 State = dict[str, str]
 
 LIMIT_SECONDS = 240.0  # of one command here; the longest takes ten
-CLIPS = 6  # of a batch that is generated
+CLIPS = 4  # of a batch that is generated
 
 # Every system, in the order in which stages build on each other: its method, and settings that have all of it
 # happen within a few steps.

@@ -372,7 +372,7 @@ def jumping_clock(nursery: Nursery, base: Path, room: Path) -> list[Tally]:
     return [tally]
 
 
-def two_at_once(nursery: Nursery, other: Nursery, base: Path, room: Path, times: int) -> list[Tally]:
+def two_at_once(nursery: Nursery, base: Path, room: Path, times: int) -> list[Tally]:
     """The same command twice in one folder: one is refused, or both come to the same end."""
     tallies = []
     for place, scenario in enumerate(commands(base)):
@@ -383,7 +383,7 @@ def two_at_once(nursery: Nursery, other: Nursery, base: Path, room: Path, times:
             folder = _begun(scenario, room / f"both{place}-{number}")
             first = nursery.start(scenario.function, [list(scenario.arguments)], folder, room / "first.log")
             time.sleep(chance.uniform(0, 0.6) * seconds)
-            second = other.start(scenario.function, [list(scenario.arguments)], folder, room / "second.log")
+            second = nursery.start(scenario.function, [list(scenario.arguments)], folder, room / "second.log")
             ends = [first.end(LIMIT_SECONDS), second.end(LIMIT_SECONDS)]
             unclear = [one for one in ends if one.code and not is_clear(one)]
             if unclear:

@@ -39,8 +39,8 @@ def test_a_turned_bit(nursery: Nursery, base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_damaged_files(nursery: Nursery, tmp_path: Path) -> None:
-    """The first 150 of those of ``make faults``."""
-    assert_nothing_lost(fuzz(nursery, tmp_path, 150, processes=1), 150)
+    """The first 100 of those of ``make faults``."""
+    assert_nothing_lost(fuzz(nursery, tmp_path, 100, processes=1), 100)
 
 
 def test_code_in_files_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
