@@ -33,14 +33,15 @@ COLUMNS = np.dtype(
     ]
 )
 _AT_ONCE = 4096  # lines that are parsed at once
+_KEPT = 4096  # clips that a table keeps, so that those of small corpora are made once
 _NEEDED, _KNOWN = keys_of(Clip)
 
 
 class ClipTable(Sequence[Clip]):
     """Clips of a store, or some of them, in the order of the manifest.
 
-    An index gives a `Clip`, made anew each time; a slice gives another table. `of_split` and `unswapped`
-    choose without making any clip.
+    An index gives a `Clip`, made when it is asked for; a slice gives another table. `of_split`, `unswapped`
+    and `where` choose without making any clip.
 
     Args:
         manifest: the lines.
@@ -52,6 +53,10 @@ class ClipTable(Sequence[Clip]):
         self._manifest = manifest
         self._columns = columns
         self._rows = rows
+        self._made: dict[int, Clip] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": {}}
 
     @property
     def frames(self) -> np.ndarray:
@@ -105,8 +110,14 @@ class ClipTable(Sequence[Clip]):
     __hash__ = None  # type: ignore[assignment]
 
     def _read(self, row: int) -> Clip:
-        start, size = int(self._columns["start"][row]), int(self._columns["bytes"][row])
-        return from_json(self._manifest.read(start, size).decode(), Clip)
+        clip = self._made.get(row)
+        if clip is None:
+            start, size = int(self._columns["start"][row]), int(self._columns["bytes"][row])
+            clip = from_json(self._manifest.read(start, size).decode(), Clip)
+            if len(self._made) == _KEPT:
+                self._made.clear()
+            self._made[row] = clip
+        return clip
 
     def _column(self, name: str) -> np.ndarray:
         column = self._columns[name]
