@@ -162,7 +162,7 @@ class RayExecutor:
                     log_to_driver=False, include_dashboard=False if self.address is None else None,
                     configure_logging=False,
                 )  # fmt: skip
-            except (ConnectionError, ValueError) as error:
+            except Exception as error:  # Ray has no class of its own for a cluster that does not start
                 raise TalkgenError(f"no Ray cluster at {self.address or 'this machine'}: {error}") from error
 
         def apply(item: Item) -> Result:  # Ray takes functions alone, no other callables
