@@ -41,6 +41,7 @@ from talkgen.configuration import (
 )
 from talkgen.data.files import write_atomically
 from talkgen.errors import FileError, MissingWeights, TalkgenError
+from talkgen.submission import inside_job, submit
 
 # Settings on which the weights of a run depend; the rest (workers, callbacks, loggers) may change on the way.
 FIXED = ("system", "make", "data", "seed", "steps", "precision")
@@ -78,6 +79,8 @@ def run(cfg: DictConfig) -> int:
     if experiment is None:
         raise TalkgenError(f"say what to train: experiment={'|'.join(options('experiment'))}")
     stage_of = f"{cfg.method}-{choices()['data']}/" if cfg.method else ""
+    if cfg.submit is not None and not inside_job():
+        return send(cfg)
     name = cfg.name or (f"{stage_of}{experiment}" if stage_of else f"{experiment}-{choices()['data']}")
     suffix = _sweep_suffix()
     if cfg.stages:
@@ -87,6 +90,19 @@ def run(cfg: DictConfig) -> int:
     if cfg.make is not None:
         return run_making(cfg, experiment)
     return run_stage(cfg, experiment)
+
+
+def send(cfg: DictConfig) -> int:
+    """Have a cluster give this command, see ``talkgen.submission``.
+
+    Raises:
+        TalkgenError: it trains a method; or the job cannot be sent.
+    """
+    if cfg.stages:
+        raise TalkgenError(f"a job trains one stage; send them in order: {', '.join(cfg.stages)}")
+    job = submit(build(cfg.submit), overrides())
+    print(f"sent as job {job.job_id}; its logs are in {job.paths.folder}. The same command sends it again")
+    return 0
 
 
 def _sweep_suffix() -> str:
@@ -230,16 +246,34 @@ def fit(cfg: DictConfig, run_folder: RunFolder) -> int:
     warnings.filterwarnings("ignore", module="lightning")
 
     from talkgen.systems.callbacks.checkpoints import Interrupted
+    from talkgen.systems.checkpointing import checkpoint_networks
+    from talkgen.systems.compilation import compile_networks
+    from talkgen.systems.partials import accumulate_in, refuse_sharding
     from talkgen.systems.stream import StreamedData
+
+    if cfg.accumulate < 1 or (cfg.accumulate > 1 and cfg.checkpoint_every % cfg.accumulate):
+        raise TalkgenError(
+            f"accumulate={cfg.accumulate} must be at least 1 and divide checkpoint_every="
+            f"{cfg.checkpoint_every}: a checkpoint holds no gradients"
+        )
 
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     data = StreamedData(build(cfg.data), batches=cfg.steps, one_batch=cfg.one_batch)
     system = build(cfg.system)
+    if cfg.checkpointing:
+        checkpoint_networks(system)
+    if cfg.compile:
+        compile_networks(system)
     callbacks = [build(node) for node in cfg.callbacks.values() if node is not None]
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, _partial_=True)(
-        callbacks=callbacks, logger=loggers, precision=cfg.precision, default_root_dir=str(run_folder.path)
+        callbacks=callbacks,
+        logger=loggers,
+        precision=cfg.precision,
+        default_root_dir=str(run_folder.path),
+        accumulate_grad_batches=accumulate_in(system, cfg.accumulate),
     )
+    refuse_sharding(system, trainer)
     resume = run_folder.last if run_folder.last.is_file() else None
     if resume:
         _check_resumable(run_folder)

@@ -11,13 +11,19 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from talkgen.global_batch import mean_over_processes, processes
 from talkgen.models.layers.latent_scale import LatentScale
 from talkgen.models.vqgan.quantizer import HalvesQuantizer, VectorQuantizer
 
 
 def mean_where(values: Float[Tensor, " b"], mask: Bool[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Mean of the values whose mask is set; 0 (with a gradient of 0) where none is."""
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
+    """Mean of the values whose mask is set; 0 (with a gradient of 0) where none is.
+
+    The number of those values is that of all processes over that of processes, so that the mean of what
+    processes get is the mean over all values.
+    """
+    count = mean_over_processes(mask.sum().float())
+    return torch.where(mask, values, 0.0).sum() / count.clamp_min(1 / processes())
 
 
 def latent_distance(

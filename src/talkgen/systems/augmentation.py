@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from talkgen.global_batch import draw_rows, gather, normal_like, uniform
 from talkgen.models.experts.lip_view import BROWS, CHIN
 
 
@@ -37,13 +38,18 @@ class VoiceAugmentation(nn.Module):
             voice: numbers below b, equal for samples with the same voice; None: every sample has its own.
         """
         b, bands = len(mels), mels.shape[3]
-        gain = self.gain * (2 * torch.rand(b, 1, 1, 1, 1, device=mels.device, dtype=mels.dtype) - 1)
-        shift = torch.randint(-self.shift, self.shift + 1, (b, 1), device=mels.device)
+        gain = self.gain * (2 * uniform(b, 1, 1, 1, 1, device=mels.device, dtype=mels.dtype) - 1)
+
+        def draw(count: int, generator: Generator | None) -> Tensor:
+            limits = (-self.shift, self.shift + 1)
+            return torch.randint(*limits, (count, 1), generator=generator, device=mels.device)
+
+        shift = draw_rows(draw, b, mels.device)
         if voice is not None:
             gain, shift = gain[voice], shift[voice]
         band = (torch.arange(bands, device=mels.device) + shift).clamp(0, bands - 1)
         voices = mels.gather(3, band.view(b, 1, 1, bands, 1).expand_as(mels)) + gain
-        return voices + self.noise * torch.randn_like(voices) if self.noise else voices
+        return voices + self.noise * normal_like(voices) if self.noise else voices
 
 
 class FeatureAugmentation(nn.Module):
@@ -69,8 +75,8 @@ class FeatureAugmentation(nn.Module):
     ) -> Float[Tensor, "b t a"]:
         """Features of each sample, changed; ``voice`` as in ``VoiceAugmentation``."""
         if self.voice is None:
-            spread = heard.flatten(0, 1).std(0)
-            return heard + self.noise * spread * torch.randn_like(heard)
+            spread = gather(heard).flatten(0, 1).std(0)
+            return heard + self.noise * spread * normal_like(heard)
         return self.voice(heard.unflatten(2, (1, 80, -1)), voice).flatten(2)
 
 
@@ -94,7 +100,12 @@ class BoxAugmentation(nn.Module):
         b = len(landmarks)
         height = landmarks[:, :, CHIN, 1].mean(1) - landmarks[:, :, BROWS, 1].mean((1, 2))
         centre = landmarks.mean((1, 2), keepdim=True)
-        random = 2 * torch.rand(3, b, device=landmarks.device, dtype=landmarks.dtype) - 1
+
+        def draw(count: int, generator: Generator | None) -> Tensor:
+            kind = {"device": landmarks.device, "dtype": landmarks.dtype}
+            return torch.rand(3, count, generator=generator, **kind)  # type: ignore[call-overload, no-any-return]
+
+        random = 2 * draw_rows(draw, b, landmarks.device, dim=1) - 1
         zoom = 1 + self.zoom * random[0].view(b, 1, 1, 1)
         shift = self.shift * (height * random[1:]).T.view(b, 1, 1, 2)
         return centre + zoom * (landmarks - centre) + shift
@@ -117,6 +128,13 @@ class ColourAugmentation(nn.Module):
 
     def forward(self, picture: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Pictures, changed; random numbers are PyTorch's."""
-        shape = (2, len(picture), picture.shape[1], 1, 1)
-        gain, offset = 2 * torch.rand(shape, device=picture.device, dtype=picture.dtype) - 1
+
+        def draw(count: int, generator: Generator | None) -> Tensor:
+            shape, kind = (
+                (2, count, picture.shape[1], 1, 1),
+                {"device": picture.device, "dtype": picture.dtype},
+            )
+            return torch.rand(shape, generator=generator, **kind)  # type: ignore[call-overload, no-any-return]
+
+        gain, offset = 2 * draw_rows(draw, len(picture), picture.device, dim=1) - 1
         return (picture * (1 + self.gain * gain) + self.offset * offset).clamp(-1, 1)

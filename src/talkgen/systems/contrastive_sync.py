@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from talkgen.errors import TalkgenError
+from talkgen.global_batch import gather, processes
 from talkgen.losses.lip_sync import (
     CosineBCELoss,
     SameClip,
@@ -114,17 +116,24 @@ class ContrastiveSyncSystem(LightningModule):
                 f"set {self.cure}"
             )
         audio, face, shifted = self.embed(batch)
+        total = self.mouth_term(audio, face, batch)
+        if processes() > 1:  # windows on other processes are negatives as well
+            audio, face, shifted = gather(audio), gather(face), gather(shifted)
+            same_clip = SameClip.of(*gathered_places(batch), self.min_shift)
         loss: Tensor = self.loss(audio, face, shifted, same_clip)
         compared = shifted_cosines(audio.detach(), face.detach(), shifted.detach(), same_clip)
         self.log("train/sync", loss.detach(), prog_bar=True)
         self.log("train/accuracy", sync_accuracy(*compared), prog_bar=True)
-        total = loss
-        if self.mouth_shape is not None:
-            shape = self.mouth_shape(audio, face, batch["landmarks"])
-            self.log("train/mouth_shape", shape.detach())
-            total = loss + self.mouth_weight * shape
         self.stall.watch(loss.detach(), self.loss.chance(len(face), shifted.shape[1]))
-        return total
+        return loss + total
+
+    def mouth_term(self, audio: Tensor, face: Tensor, batch: dict[str, Any]) -> Tensor:
+        """The weighted hint; 0 where there is none."""
+        if self.mouth_shape is None:
+            return audio.new_zeros(())
+        shape: Tensor = self.mouth_shape(audio, face, batch["landmarks"])
+        self.log("train/mouth_shape", shape.detach())
+        return self.mouth_weight * shape
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """How well held-out windows are told from those of the same clip at other times."""
@@ -189,6 +198,13 @@ def clip_numbers(batch: dict[str, Any]) -> Tensor:
     """Numbers ``(b,)``, equal for windows of one clip."""
     last = {name: number for number, name in enumerate(batch["clip"])}
     return torch.tensor([last[name] for name in batch["clip"]], device=batch["frame"].device)
+
+
+def gathered_places(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Of the windows of all processes: numbers that are equal for windows of one clip, and first frames."""
+    frame = batch["frame"]
+    digests = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big") for name in batch["clip"]]
+    return gather(torch.tensor(digests, device=frame.device)), gather(frame)
 
 
 def right_choices(positive: Tensor, negative: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from talkgen.data.windows import as_uint8
 from talkgen.diffusion.gaussian import stratified_timesteps
 from talkgen.diffusion.sampler import Sampler
 from talkgen.errors import TalkgenError
+from talkgen.global_batch import draw_rows
 from talkgen.losses.denoising import (
     DenoisingLoss,
     DenoisingTerms,
@@ -179,7 +180,11 @@ class Diff2LipSystem(LightningModule):
         generator, *others = optimizers if isinstance(optimizers, list) else [optimizers]
         windows = self.windows(batch)
         steps = self.loss.diffusion.schedule.steps
-        timestep = stratified_timesteps(len(batch["video"]), steps, device=self.device, noisier=self.noisier)
+
+        def draw(count: int, generator: torch.Generator | None) -> Tensor:
+            return stratified_timesteps(count, steps, generator, self.device, self.noisier)
+
+        timestep = draw_rows(draw, len(batch["video"]), self.device)
         with self.toggled_optimizer(generator):
             denoised = self.denoise(windows, timestep)
             terms = self.generator_terms(windows, denoised)

@@ -19,6 +19,7 @@ from talkgen.diffusion.gaussian import GaussianDiffusion, bound_gradient, strati
 from talkgen.diffusion.sampler import spaced_timesteps
 from talkgen.diffusion.schedule import NoiseSchedule
 from talkgen.errors import TalkgenError
+from talkgen.global_batch import draw_rows
 from talkgen.losses.denoising import squared_error
 from talkgen.metrics.psnr import psnr
 from talkgen.models.diff2lip.inpainting import TrainedDenoiser, hide, inpaint, lower_mask
@@ -45,7 +46,9 @@ class StepPairs:
     def draw(cls, schedule: NoiseSchedule, steps: int, count: int, device: torch.device | str) -> StepPairs:
         """Steps of a student that takes ``steps``, spread evenly over its steps."""
         grid = torch.tensor([*spaced_timesteps(schedule, 2 * steps, "trailing"), -1], device=device)
-        place = 2 * stratified_timesteps(count, steps, device=device)
+        place = 2 * draw_rows(
+            lambda number, generator: stratified_timesteps(number, steps, generator, device), count, device
+        )
         return cls(grid[place], grid[place + 1], grid[place + 2])
 
 

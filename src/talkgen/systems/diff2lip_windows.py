@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from talkgen.errors import TalkgenError
+from talkgen.global_batch import draw_rows
 from talkgen.losses.reconstruction import region_weight
 from talkgen.systems.augmentation import VoiceAugmentation
 
@@ -41,8 +42,12 @@ class Windows:
         """Standard normal like ``target``; one map a window if ``shared``, else one a frame."""
         target = self.target
         frames = 1 if shared else self.frames
-        shape = (len(target) // self.frames, frames, *target.shape[1:])
-        maps = torch.randn(shape, generator=generator, device=target.device)
+
+        def draw(count: int, chance: torch.Generator | None) -> Tensor:
+            return torch.randn(count, frames, *target.shape[1:], generator=chance, device=target.device)
+
+        windows = len(target) // self.frames
+        maps = draw_rows(draw, windows, target.device) if generator is None else draw(windows, generator)
         return maps.expand(-1, self.frames, -1, -1, -1).flatten(0, 1)
 
     def mouth_weight(self, mouth: float) -> Tensor | None:

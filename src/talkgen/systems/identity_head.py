@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from talkgen.errors import TalkgenError
+from talkgen.global_batch import draw_rows, gather, normal_like, own, uniform
 from talkgen.losses.identity import IdentityLoss
 from talkgen.models.frozen import Frozen
 from talkgen.models.layers.latent_scale import codebook_vectors
@@ -104,21 +105,26 @@ class IdentityHeadSystem(LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Ask the teacher about the pictures of the batch, then learn from what is remembered."""
         codes, warp = batch["codes"].flatten(0, 1), batch["identity_warp"].flatten(0, 1)
-        mixed = torch.rand(len(codes), device=codes.device) < self.lessons.mixed
+        mixed = uniform(len(codes), device=codes.device) < self.lessons.mixed
         codes = torch.where(mixed[:, None, None], mix(codes), codes)
         directions = self.teach(codes, warp)
         people = batch["identity"].repeat_interleave(batch["codes"].shape[1])
+        # what any process has asked, all have heard
+        codes, directions, people, mixed = map(gather, (codes, directions, people, mixed.int()))
+        mixed = mixed.bool()
         for person, direction in zip(people[~mixed].tolist(), directions[~mixed], strict=True):
             self.gallery[person] = self.gallery.get(person, 0) + direction
         self.remembered.add(codes, directions)
         if self.lessons.kept:
             codes, directions = self.remembered.draw(self.lessons.batch)
+        else:
+            codes, directions = own(codes), own(directions)
         latent = self.vqgan.lookup(codes)
         if self.lessons.noise:
             deviation = self.identity_head.scale.deviation[:, None, None]
             # from none to the most, so that clean latents are learned as well
-            strength = self.lessons.noise * torch.rand(len(latent), 1, 1, 1, device=latent.device)
-            latent = latent + strength * deviation * torch.randn_like(latent)
+            strength = self.lessons.noise * uniform(len(latent), 1, 1, 1, device=latent.device)
+            latent = latent + strength * deviation * normal_like(latent)
         loss = 1 - (self.identity_head(latent) * directions).sum(dim=1).mean()
         self.log("train/identity", loss.detach(), prog_bar=True)
         return loss
@@ -186,15 +192,19 @@ class Answers:
             return
         fresh = (codes.to(torch.int32), directions.half())
         held = (self.codes, self.directions)
-        self.codes, self.directions = (
-            (new if old is None else torch.cat([old.to(new.device), new]))[-self.kept :]
-            for old, new in zip(held, fresh, strict=True)
-        )
+        with torch.autocast(codes.device.type, enabled=False):  # that of a CPU knows no float16
+            self.codes, self.directions = (
+                (new if old is None else torch.cat([old.to(new.device), new]))[-self.kept :]
+                for old, new in zip(held, fresh, strict=True)
+            )
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """``count`` of them at random (again and again where there are fewer)."""
         assert self.codes is not None and self.directions is not None
-        chosen = torch.randint(len(self.codes), (count,), device=self.codes.device)
+        known, device = len(self.codes), self.codes.device
+        chosen = draw_rows(
+            lambda n, chance: torch.randint(known, (n,), generator=chance, device=device), count, device
+        )
         return self.codes[chosen].long(), self.directions[chosen].float()
 
     def state(self) -> dict[str, Tensor | None]:
@@ -214,10 +224,10 @@ def mix(codes: Tensor) -> Tensor:
     b, h, w = codes.shape
     spans = []
     for size in (h, w):
-        ends = torch.rand(b, 2, device=codes.device).mul(size + 1).long().sort(dim=1).values
+        ends = uniform(b, 2, device=codes.device).mul(size + 1).long().sort(dim=1).values
         place = torch.arange(size, device=codes.device)
         spans.append((place >= ends[:, :1]) & (place < ends[:, 1:]))
-    return torch.where(spans[0][:, :, None] & spans[1][:, None, :], codes.roll(1, 0), codes)
+    return torch.where(spans[0][:, :, None] & spans[1][:, None, :], own(gather(codes).roll(1, 0)), codes)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:

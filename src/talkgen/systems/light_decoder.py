@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 
 from talkgen.data.windows import as_uint8
 from talkgen.errors import TalkgenError
+from talkgen.global_batch import normal_like, uniform
 from talkgen.metrics.psnr import psnr
 from talkgen.models.frozen import Frozen
 from talkgen.models.layers.latent_scale import LatentScale, codebook_vectors
@@ -76,9 +77,9 @@ class LightDecoderSystem(LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Decode the same latents with both."""
         latent = self.vqgan.lookup(batch["codes"].flatten(0, 1))
-        noisy = torch.rand(len(latent), 1, 1, 1, device=latent.device) < 0.5
-        strength = self.noise * torch.rand(len(latent), 1, 1, 1, device=latent.device) * noisy
-        latent = latent + strength * self.scale.deviation[:, None, None] * torch.randn_like(latent)
+        noisy = uniform(len(latent), 1, 1, 1, device=latent.device) < 0.5
+        strength = self.noise * uniform(len(latent), 1, 1, 1, device=latent.device) * noisy
+        latent = latent + strength * self.scale.deviation[:, None, None] * normal_like(latent)
         with torch.no_grad():
             wanted = self.vqgan.decode(latent)
         made = self.decoder.decode(latent)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from talkgen.data.windows import as_uint8
 from talkgen.errors import TalkgenError
+from talkgen.global_batch import draw_same, gather, mean_over_processes, own
 from talkgen.losses.adversarial import AdversarialLoss
 from talkgen.losses.face_swap import code_cross_entropy
 from talkgen.losses.latent_sync import LatentSyncLoss
@@ -203,7 +204,7 @@ class LipSyncSystem(LightningModule):
         assert self.frozen_swap is not None
         frames = sample.upper.shape[1]
         whole = torch.cat([torch.cat([sample.upper, sample.lower], dim=3), sample.reference], dim=1)
-        source = sample.reference[:, :1].roll(1, 0).expand(-1, whole.shape[1], -1, -1, -1)
+        source = own(gather(sample.reference[:, :1]).roll(1, 0)).expand(-1, whole.shape[1], -1, -1, -1)
         swapped = self.frozen_swap(whole.flatten(0, 1), source.flatten(0, 1)).unflatten(0, whole.shape[:2])
         upper, lower = swapped[:, :frames].chunk(2, dim=3)
         return LipSyncSample(upper, lower, None, swapped[:, frames:], sample.landmarks)
@@ -213,7 +214,9 @@ class LipSyncSystem(LightningModule):
         optimizers = self.optimizers()
         generator, *others = optimizers if isinstance(optimizers, list) else [optimizers]
         sample, mels = self.look_up(batch), batch["mel"].unsqueeze(1)
-        if self.frozen_swap is not None and float(torch.rand(())) < self.swapped:
+        if self.frozen_swap is not None and (
+            float(draw_same(lambda chance: torch.rand((), generator=chance), "cpu")) < self.swapped
+        ):
             sample = self.swap(sample)
         heard = batch[self.audio]
         if self.augmentation is not None and self.audio == "mel_per_frame":
@@ -244,7 +247,8 @@ class LipSyncSystem(LightningModule):
         made, true = self._normal(lower), self._normal(sample.lower)
         cells = 1 + self.mouth * self._cells(sample.landmarks, true)
         distance = F.smooth_l1_loss(made, true, reduction="none", beta=self.beta).mean(dim=1, keepdim=True)
-        terms = {"code": (cells * distance).sum() / cells.sum()}
+        # of all processes, so that the mean of what they get is the mean over all cells
+        terms = {"code": (cells * distance).sum() / mean_over_processes(cells.sum())}
         if self.weights.entropy and sample.codes is not None:
             terms["entropy"] = code_cross_entropy(
                 lower.flatten(0, 1),

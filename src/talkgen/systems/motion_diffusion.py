@@ -15,6 +15,7 @@ from talkgen.diffusion.gaussian import GaussianDiffusion, stratified_timesteps
 from talkgen.diffusion.sampler import Sampler
 from talkgen.errors import TalkgenError
 from talkgen.face3d.motion_statistics import MotionStatistics
+from talkgen.global_batch import draw_rows, mean_over_processes, normal_like, uniform
 from talkgen.losses.motion import motion_errors, region_weights
 from talkgen.losses.motion_sync import MotionSyncLoss
 from talkgen.losses.weights import MotionWeights
@@ -155,13 +156,23 @@ class MotionDiffusionSystem(LightningModule):
         if self.augmentation is not None:
             heard = self.augmentation(heard)
         b, frames = z.shape[:2]
-        t = stratified_timesteps(b, self.diffusion.schedule.steps, device=z.device)
+        t = draw_rows(
+            lambda n, chance: stratified_timesteps(n, self.diffusion.schedule.steps, chance, z.device),
+            b,
+            z.device,
+        )
         most = min(self.conditions.carried, frames - 1)
-        count = torch.randint(1, most + 1, (b,), device=z.device) if most else torch.zeros(b, device=z.device)
-        count = count * (torch.rand(b, device=z.device) < self.conditions.carried_share)
+        count = torch.zeros(b, device=z.device)
+        if most:
+            count = draw_rows(
+                lambda n, chance: torch.randint(1, most + 1, (n,), generator=chance, device=z.device),
+                b,
+                z.device,
+            )
+        count = count * (uniform(b, device=z.device) < self.conditions.carried_share)
         known = (torch.arange(frames, device=z.device) < count[:, None]).to(z.dtype)
-        dropped = torch.rand(b, device=z.device) < self.conditions.dropped
-        generated = self.predict(z, heard, t, known, dropped, torch.randn_like(z))
+        dropped = uniform(b, device=z.device) < self.conditions.dropped
+        generated = self.predict(z, heard, t, known, dropped, normal_like(z))
         terms = self.terms(generated, z, known, heard, t, dropped)
         loss = torch.stack(list(terms.values())).sum()
         self.log("train/loss", loss.detach(), prog_bar=True)
@@ -188,9 +199,12 @@ class MotionDiffusionSystem(LightningModule):
             difference = self.space.landmarks(self.decoded(shown) - self.decoded(z)) / 0.1
             terms["landmarks"] = weights.landmarks * difference.square().sum((2, 3)).mean()
         hears = ~dropped
+        share = hears.float().mean()
+        everywhere = mean_over_processes(share)  # the mean over those who hear, on all processes
         if self.sync_loss is not None and bool(hears.any()):
             mouth = self.space.mouth(self.decoded(shown), self.geometry)
-            terms["sync"] = weights.sync * self.sync_loss(mouth[hears], heard[hears])
+            said = self.sync_loss(mouth[hears], heard[hears])
+            terms["sync"] = weights.sync * (share / everywhere) * said
         return terms
 
     # Validation -------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from talkgen.global_batch import normal_like
+
 
 @dataclass(frozen=True)
 class MotionCode:
@@ -25,7 +27,7 @@ class MotionCode:
 
     def sample(self) -> Tensor:
         """A latent of the posterior."""
-        return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
+        return self.mean + (0.5 * self.log_variance).exp() * normal_like(self.mean)
 
     def divergence(self) -> Float[Tensor, ""]:
         """KL to the standard normal, mean over all numbers, nats."""

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from talkgen.data.files import write_atomically
 from talkgen.systems.metrics_csv import MetricsCSV
+from talkgen.systems.partials import accumulation
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -106,6 +107,7 @@ class CheckpointEvery(Callback):
         if trainer.world_size > 1:
             # A signal may reach one process only; all must save and stop after the same batch.
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        stop = stop and done % accumulation(trainer, pl_module) == 0  # a checkpoint holds no gradients
         if stop or done % self.every == 0 or done == trainer.num_training_batches:
             self._write(trainer, _beside(self.folder / "last.ckpt"))
             self._waiting = done

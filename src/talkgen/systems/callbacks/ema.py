@@ -10,6 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import Parameter
 
+from talkgen.systems.partials import accumulation
+
 
 class EMA(Callback):
     """θ̄ ← d θ̄ + (1 − d) θ after every batch, with d = min(decay, (1 + n) / (10 + n)) at the n-th.
@@ -55,7 +57,11 @@ class EMA(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the averages towards the weights."""
+        """Move the averages towards the weights, where these have moved."""
+        if (batch_idx + 1) % accumulation(
+            trainer, pl_module
+        ) and batch_idx + 1 != trainer.num_training_batches:
+            return
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         weights = [parameter.detach() for _, parameter in self._averaged(pl_module)]
         if weights:
