@@ -316,10 +316,11 @@ def mark_parts(system: LightningModule, trainer: Trainer, clock: Clock) -> None:
     clock.timed(trainer.strategy, "optimizer_step", "optimizer")
     for name in ("log", "log_dict"):
         clock.timed(system, name, "logging")
-    module = sys.modules[type(system).__module__]
-    for name in METRICS:
-        if hasattr(module, name) and not getattr(getattr(module, name), "marked", False):
-            clock.timed(module, name, "metrics")
+    for kind in type(system).__mro__:
+        module = sys.modules[kind.__module__]
+        for name in METRICS if kind.__module__.startswith("talkgen.systems.") else ():
+            if hasattr(module, name):
+                clock.timed(module, name, "metrics")
     if hasattr(system, "round_teacher"):
         clock.timed(system.round_teacher, "denoise", "experts")
     if hasattr(system, "code_use"):

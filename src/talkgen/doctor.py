@@ -293,6 +293,30 @@ def report() -> tuple[str, bool]:
     return "\n".join([*lines, "", f"{verdict} ✓ good   – absent, some uses need it   ✗ broken"]), sound
 
 
+def memory_advice(experiment: str) -> list[str]:
+    """Which recipe of a stage, or of each stage of a method, fits on the smallest GPU of this machine.
+
+    Raises:
+        TalkgenError: there is no such experiment, or it trains nothing.
+    """
+    import torch
+
+    from talkgen.configuration import config_folder
+    from talkgen.memory_recipes import advice, footprints
+
+    known = footprints()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    memory = min((torch.cuda.get_device_properties(i).total_memory for i in range(count)), default=None)
+    file = config_folder() / "experiment" / f"{experiment}.yaml"
+    stages = [experiment]
+    if experiment not in known and file.is_file():
+        from omegaconf import OmegaConf
+
+        listed = OmegaConf.select(OmegaConf.load(file), "stages") or [experiment]
+        stages = [stage for stage in listed if stage in known]
+    return [line for stage in stages or [experiment] for line in [*advice(stage, memory, known), ""]][:-1]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line ``talkgen doctor``.
 
@@ -306,7 +330,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="talkgen doctor",
         description="Say what is installed, what is missing, and how to cure each lack.",
     )
-    parser.parse_args(argv)
+    parser.add_argument(
+        "--experiment",
+        metavar="STAGE",
+        help="say instead which batch of a stage fits on this GPU at size=paper",
+    )
+    given = parser.parse_args(argv)
+    if given.experiment is not None:
+        print("\n".join(memory_advice(given.experiment)))
+        return 0
     text, sound = report()
     print(text)
     return 0 if sound else 1
