@@ -74,6 +74,16 @@ def find(page: Any, selector: str, seconds: float = 60) -> Any:
     raise SystemExit(f"{selector} did not appear")
 
 
+def wait_for(page: Any, selector: str, condition: str, seconds: float = 60) -> None:
+    """Wait until a condition in JavaScript holds for all that are visible, or for so long."""
+    seen = f"[...document.querySelectorAll('{selector}')].filter((one) => one.offsetParent)"
+    end = time.monotonic() + seconds
+    while (
+        not page.execute_script(f"return {seen}.every((one) => one.{condition})") and time.monotonic() < end
+    ):
+        time.sleep(0.5)
+
+
 def save(page: Any, out: Path, name: str, height: int = HEIGHT, top: bool = True) -> None:
     """The page as a JPEG of at most ``MOST_BYTES``; from its top, or as it is scrolled."""
     page.execute_cdp_cmd(
@@ -150,7 +160,8 @@ def main() -> None:
             for jump in page.find_elements("css selector", ".jumps button"):
                 if jump.text == "Samples":
                     page.execute_script("arguments[0].click()", jump)
-                    time.sleep(4)
+                    wait_for(page, ".run video", "readyState > 1")
+                    time.sleep(1)
                     save(page, given.out, "samples", 620, top=False)
         if "corpora" in given.only:
             open_tab(page, address, "corpora")
@@ -160,13 +171,8 @@ def main() -> None:
             time.sleep(2)
             find(page, ".clip").click()
             find(page, ".looked video")
-            loaded = (
-                "return [...document.querySelectorAll('.looked video')].every((one) => one.readyState > 1)"
-            )
-            loaded += " && [...document.images].every((one) => one.complete)"
-            end = time.monotonic() + 120
-            while not page.execute_script(loaded) and time.monotonic() < end:
-                time.sleep(0.5)
+            wait_for(page, ".looked video", "readyState > 1")
+            wait_for(page, "img", "complete")
             save(page, given.out, "corpora", 1100)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from talkgen.configuration import RunFolder
 from talkgen.errors import FileError
-from talkgen.run_overview import RunOverview, find_overviews
+from talkgen.run_overview import RunOverview, find_overviews, overview
 from talkgen.run_report import report_body
 
 
@@ -29,21 +30,30 @@ def list_runs(runs: Path) -> list[dict[str, Any]]:
 
 def run_page(runs: Path, name: str) -> str | None:
     """Curves, samples, config and the resume command of a run as HTML; None where there is no such run."""
-    run = _named(runs, name)
-    return None if run is None else report_body(run, f"/media/runs/{quote(name)}/samples/")
+    folder = _folder(runs, name)
+    if folder is None:
+        return None
+    return report_body(overview(folder, name), f"/media/runs/{quote(name)}/samples/")
 
 
 def sample_file(runs: Path, name: str, file: str) -> Path | None:
     """A sample of a run."""
-    run = _named(runs, name)
-    if run is None or not run.folder.samples.is_dir():
+    folder = _folder(runs, name)
+    if folder is None or not folder.samples.is_dir():
         return None
-    return next((sample for sample in run.folder.samples.iterdir() if sample.name == file), None)
+    return next((sample for sample in folder.samples.iterdir() if sample.name == file), None)
 
 
-def _named(runs: Path, name: str) -> RunOverview | None:
-    """A run is found among those that there are, so that no name leads elsewhere."""
-    return next((run for run in _overviews(runs) if run.name == name), None)
+def _folder(runs: Path, name: str) -> RunFolder | None:
+    """The run of a name that ``find_overviews`` gives; no name leads out of the folder of runs."""
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts or parts[0] == "/":
+        return None
+    for place in (runs.joinpath(*parts), *([runs] if name == runs.name else [])):
+        folder = RunFolder(place)
+        if folder.facts.is_file() and folder.config.is_file():
+            return folder
+    return None
 
 
 def _overviews(runs: Path) -> list[RunOverview]:
