@@ -65,13 +65,15 @@ class FaultyS3(ThreadingHTTPServer):
         """Where it listens."""
         return f"http://127.0.0.1:{self.server_port}"
 
-    def choose(self, request: tuple[str, str]) -> str:
-        """What happens to a request."""
+    def choose(self, request: tuple[str, str], body: bool) -> str:
+        """What happens to a request; without a body nothing can happen to that."""
         with self._lock:
             kind = "good"
             if self._row[request] < _IN_A_ROW or self.faults.get("error") == 1:
                 kinds, shares = [*self.faults, "good"], [*self.faults.values()]
                 kind = self._random.choices(kinds, [*shares, max(0.0, 1 - sum(shares))])[0]
+            if not body and kind in ("reset", "truncated", "short", "flipped"):
+                kind = "good"
             self._row[request] = 0 if kind in ("good", "slow") else self._row[request] + 1
             self.requests[request] += 1
             self.count[kind] += 1
@@ -96,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         key = unquote(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/")
-        kind = self.server.choose((key, self.headers.get("Range", "")))
+        kind = self.server.choose((key, self.headers.get("Range", "")), body)
         file = self.server.folder / key
         if kind not in _CODES and (".." in key.split("/") or not file.is_file()):
             kind = "absent"
