@@ -181,12 +181,13 @@ def test_nan_stops_before_weights_and_checkpoints_are_touched(tmp_path):
 
 
 def test_seeding_depends_on_the_step_alone():
-    trainer = SimpleNamespace(global_rank=0)
+    trainer = SimpleNamespace(global_rank=0, world_size=1, accumulate_grad_batches=1)
+    system = SimpleNamespace(automatic_optimization=True)
     seeding = SeedEachStep(7)
 
     def draw(step, rank=0):
         trainer.global_rank = rank
-        seeding.on_train_batch_start(trainer, None, None, step)
+        seeding.on_train_batch_start(trainer, system, None, step)
         return torch.rand(1).item()
 
     first = [draw(i) for i in range(3)]

@@ -35,8 +35,8 @@ class SeedEachStep(Callback):
         """Seed for this batch."""
         rank, world = trainer.global_rank, trainer.world_size
         small = accumulation(trainer, pl_module)
-        first = batch_idx - batch_idx % small
-        shared = np.random.SeedSequence([self.seed, 0, first]).generate_state(3)
+        whole = batch_idx // small
+        shared = np.random.SeedSequence([self.seed, 0, whole]).generate_state(3)
         begin_step(int(shared[2]), batch_idx % small * world + rank, small * world)
         state = np.random.SeedSequence([self.seed, trainer.global_rank, batch_idx]).generate_state(3)
         random.seed(int(state[0]))
