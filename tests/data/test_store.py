@@ -263,3 +263,13 @@ def test_a_damaged_description_is_refused(
     with pytest.raises(FileError, match=r"store\.json"):
         store = Store.open(tmp_path)
         store.array(store.clips[0], "mel")
+
+
+def test_a_shard_that_is_cut_while_it_is_open_is_an_error_and_no_crash(
+    make_store: Callable[..., Store], tmp_path: Path
+) -> None:
+    store = make_store(tmp_path, [12])
+    assert len(store.frames(store.clips[0], 0, 2)) == 2
+    (tmp_path / store.clips[0].shard).open("w").close()
+    with pytest.raises(FileError, match="cut short: 0 bytes"):
+        store.frames(store.clips[0], 2, 4)

@@ -158,10 +158,10 @@ class LocalShards:
                 self._maps.popitem(last=False)  # closes when the last view of it is gone
         else:
             self._maps.move_to_end(shard)
-        if start + size > len(mapped):
-            raise FileError(
-                self.name(shard), f"shard is cut short: {len(mapped)} bytes, wanted {start + size}"
-            )
+        # Asked anew each time: to read a map beyond the end of a file that was cut kills the process.
+        length = mapped.size()
+        if start + size > length:
+            raise FileError(self.name(shard), f"shard is cut short: {length} bytes, wanted {start + size}")
         return memoryview(mapped)[start : start + size]
 
 

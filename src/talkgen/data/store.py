@@ -24,6 +24,7 @@ import io
 import json
 import math
 import tarfile
+import tokenize
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -407,11 +408,16 @@ class Store:
         _refuse_damaged(description, source.name("store.json"))
         manifest = source.whole("clips.jsonl", description["manifest_sha256"])
         index = source.whole("index.npy", description["index_sha256"])
-        if "columns_sha256" in description:
-            columns = from_npy(source.whole("columns.npy", description["columns_sha256"]).view)
-        else:  # of an earlier version
-            columns = read_columns(manifest.view, source.name("clips.jsonl"))
-        return cls(source, description, manifest, index, columns)
+        try:
+            if "columns_sha256" in description:
+                columns = from_npy(source.whole("columns.npy", description["columns_sha256"]).view)
+            else:  # of an earlier version
+                columns = read_columns(manifest.view, source.name("clips.jsonl"))
+            return cls(source, description, manifest, index, columns)
+        except (SyntaxError, TypeError, ValueError, tokenize.TokenError) as error:
+            raise FileError(
+                source.name("index.npy"), f"or columns.npy is no array of a store ({error}); copy it anew"
+            ) from error
 
     def __len__(self) -> int:
         return len(self.clips)
