@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from talkgen.data.corpora import chdtf, folder, hdtf, lrw, voxceleb2
-from talkgen.data.corpora.layout import split_by_name
+from talkgen.data.corpora.layout import find_videos, split_by_name
 from talkgen.errors import FileError
 
 
@@ -198,3 +198,10 @@ def test_hdtf_refuses_a_stretch_that_ends_before_it_starts(tmp_path: Path) -> No
     (tmp_path / "RD_annotion_time.txt").write_text("Radio1.mp4 00:10-00:20\nRadio1.mp4 00:30-00:20\n")
     with pytest.raises(FileError, match=r"line 2.*ends before it starts"):
         hdtf.find_clips(tmp_path)
+
+
+def test_a_link_to_itself_does_not_end_the_search(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "circle.mp4").symlink_to("circle.mp4")
+    (tmp_path / "circle").symlink_to("circle")
+    assert "a.mp4" in find_videos(tmp_path) and "circle" not in find_videos(tmp_path)

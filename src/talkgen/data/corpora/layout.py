@@ -42,10 +42,17 @@ def _videos(
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 yield from _videos(folder / entry.name, f"{prefix}{entry.name}/", above, suffixes)
             elif entry.name.lower().endswith(suffixes):
                 yield prefix + entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def read_list(file: Path) -> str:
