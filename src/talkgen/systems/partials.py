@@ -50,13 +50,12 @@ def manual_step(system: LightningModule, number: int, optimizer: LightningOptimi
     With accumulation the gradients of several batches are added up before the optimiser steps; its schedule
     counts batches all the same.
     """
-    small = accumulation(system.trainer, system)
-    place = system.trainer.fit_loop.epoch_loop.batch_idx
+    small = int(getattr(system, "accumulate", 1))
+    place = system.trainer.fit_loop.epoch_loop.batch_idx if small > 1 else 0
     if place % small == 0:
         optimizer.zero_grad()
-    system.manual_backward(loss / small)
-    last = place + 1 == system.trainer.num_training_batches
-    if (place + 1) % small == 0 or last:
+    system.manual_backward(loss / small if small > 1 else loss)
+    if (place + 1) % small == 0 or place + 1 == system.trainer.num_training_batches:
         optimizer.step()  # type: ignore[no-untyped-call]
     schedules = system.lr_schedulers()
     if schedules:
