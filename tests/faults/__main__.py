@@ -138,7 +138,9 @@ def page(results: dict[str, dict[str, object]]) -> str:
         result = results[part]
         tallies = [Tally(**values) for values in result["tallies"]]  # type: ignore[union-attr, attr-defined]
         lines += [str(result["about"]), "", HEADER, *(tally.row() for tally in tallies), ""]
-        lines += [f"- {tally.part}: {why}" for tally in tallies for why in tally.failures]
+        lines += [
+            f"- {tally.part}: {why.splitlines()[0][:160]}" for tally in tallies for why in tally.failures
+        ]
         if any(tally.failures for tally in tallies):
             lines.append("")
     return "\n".join(lines)

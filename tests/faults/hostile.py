@@ -33,7 +33,7 @@ NAMES = (
     f"a && touch {CANARY}",
     f"| touch {CANARY}",
     f"a\ntouch {CANARY}",
-    *("-rf", "--help", "a'b", 'a"b', "a b", "*", "?", "%s%n", "{a,b}", "${HOME}", "~", "#a", "..a", "a\\b"),
+    *("-rf", "--help", "a'b", 'a"b', "a b", "*", "?", "%s%n", "{a,b}", "${HOME}", "~", "#a", "a..b", "a\\b"),
     *("a=b", "a,b", "[a]", "\u202egnp.a", "ü你好", "con", "a" * 120),
 )
 
@@ -210,18 +210,18 @@ def archives(room: Path) -> list[Tally]:
     if left or Path("/tmp/escaped").exists():
         tally.fail(f"written outside: {left}")
 
-    bombs = Tally("archives of weights: bombs", note="a file of 10 GB in one of 10 MB or less")
+    bombs = Tally("archives of weights: bombs", note="a file of 1 GB in one of 1 MB, where 100 MB are wanted")
     with (
         zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
         archive.open("net/weights.pt", "w", force_zip64=True) as member,
     ):
-        for _ in range(10 * 64):
+        for _ in range(64):
             member.write(bytes(2**24))
     out = folder / "weights.pt"
     refused(bombs, "zip", lambda: copy_member(Path("bomb.zip"), "weights.pt", out, "bomb.zip", limit=10**8))
     with tarfile.open("bomb.tar.gz", "w:gz", compresslevel=9) as tar:
         entry = tarfile.TarInfo("net/weights.pt")
-        entry.size = 2 * 2**30
+        entry.size = 2**30
         tar.addfile(entry, _Zeros(entry.size))
     refused(
         bombs, "tar", lambda: copy_member(Path("bomb.tar.gz"), "weights.pt", out, "bomb.tar.gz", limit=10**8)
