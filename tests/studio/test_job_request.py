@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,28 @@ from talkgen.errors import TalkgenError
 from talkgen.studio.job_request import JobOrder, read_order
 from talkgen.studio.settings import StudioSettings
 from talkgen.studio.trained_methods import find_methods
-from talkgen.studio.uploads import Uploads
+from talkgen.studio.uploads import Upload, Uploads
 
 Read = Callable[..., JobOrder]
+FILES = (
+    ("speaks.mp4", "video", True),
+    ("silent.mp4", "video", False),
+    ("speech.wav", "sound", True),
+    ("face.png", "picture", False),
+)
 
 
 @pytest.fixture()
-def read(settings: StudioSettings, media: Path) -> Read:
+def read(settings: StudioSettings) -> Read:
     uploads = Uploads(settings)
 
-    async def take(name: str) -> str:
-        async def pieces() -> AsyncIterator[bytes]:
-            yield (media / name).read_bytes()
-
-        return (await uploads.receive(pieces(), name, "me")).id
-
-    ids = {name: asyncio.run(take(name)) for name in ("speaks.mp4", "silent.mp4", "speech.wav", "face.png")}
+    ids = {}
+    for number, (name, kind, sound) in enumerate(FILES):
+        ids[name] = f"{number:032x}"
+        end = Path(name).suffix
+        uploads._known[ids[name]] = Upload(
+            ids[name], "me", name, kind, f"file{end}", f"file{end}", 1.0, 64, 48, 25.0, sound, 0.0
+        )
     trained = find_methods(settings.runs)
 
     def call(session: str = "me", **given: Any) -> JobOrder:
