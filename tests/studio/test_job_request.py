@@ -28,7 +28,7 @@ def read(settings: StudioSettings) -> Read:
     uploads = Uploads(settings)
 
     ids = {}
-    for number, (name, kind, sound) in enumerate(FILES):
+    for number, (name, kind, sound) in enumerate(FILES, 1):
         ids[name] = f"{number:032x}"
         end = Path(name).suffix
         uploads._known[ids[name]] = Upload(
