@@ -189,7 +189,7 @@ def draw(rows: Mapping[str, Measured], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     made = {name: row for name, row in rows.items() if row.calls}
     columns = [c for c in next(iter(rows.values())).values if not c.startswith("mouth opening")]
@@ -205,6 +205,9 @@ def draw(rows: Mapping[str, Measured], file: Path) -> None:
             note = f"{row.calls}" + (" bf16" if "bf16" in name else " cached" if "inner" in name else "")
             panel.annotate(note, (row.milliseconds, row.values[column]), (4, 4), textcoords="offset points")
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_minor_locator(ticker.NullLocator())
+        panel.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         panel.set_xlabel("ms a frame (one thread)")
         panel.set_title(column, fontsize=10)
         panel.grid(alpha=0.3)
