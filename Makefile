@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 $(DEVELOP): $(INSTALLED)
-	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,cloud,notebooks,provenance,docs,studio,dev]'
+	$(BIN)/python -m pip install -e '.[demo,mediapipe,dlib,ray,cloud,slurm,notebooks,provenance,docs,studio,dev]'
 	touch $@
 
 install: $(INSTALLED)
