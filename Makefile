@@ -30,7 +30,7 @@ demo: $(INSTALLED)     ## install, render the demo corpus, train SwapTalk, print
 	$(BIN)/python train.py experiment=swaptalk
 
 test: $(DEVELOP)     ## install and run all tests, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(DEVELOP)     ## style
 	$(BIN)/ruff check .

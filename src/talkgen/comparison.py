@@ -259,7 +259,9 @@ def compare(
     ]
     codec = f"{scored.codec}, but for the row H.264 crf {cfg.crf} (libx264, yuv420p)"
     protocol = make_protocol(scored, codec, [c.name for c in columns], digests)
-    comparisons = compare_rows(rows, columns, tasks or {})
+    costs_of_one_run = {m.column for m in metrics[0] if "cost" in m.needs}  # they say nothing of chance
+    judged = [column for column in columns if column.name not in costs_of_one_run]
+    comparisons = compare_rows(rows, judged, tasks or {})
     every_note = [*notes, *_missing(metrics[0], lacking)]
     return Table(title, columns, rows, protocol, every_note, comparisons, published)
 

@@ -97,7 +97,10 @@ def test_generating_is_measured_as_a_whole_and_for_its_first_frames() -> None:
             yield SimpleNamespace(frames=torch.zeros(5, 2, 2, 3))
             del block
 
-    cost = measure_generation(lambda: generate(3), lambda: generate(1), 4, 25, "cpu", 7)
+    for _ in range(3):  # an operating system may take back other memory of the process meanwhile
+        cost = measure_generation(lambda: generate(3), lambda: generate(1), 4, 25, "cpu", 7)
+        if cost.peak_bytes:
+            break
     assert (cost.clip, cost.frames, cost.fps, cost.evaluations) == (4, 15, 25, 7)
     assert cost.seconds > 0.119 and 0.059 < cost.network_seconds < cost.seconds - 0.059
     assert cost.first_seconds > 0.039
