@@ -152,8 +152,8 @@ def test_a_killed_ray_worker_costs_no_clip(
         assert (tmp_path / "died").exists() == (name == "two")
     assert tables[0]["rows"] == tables[1]["rows"] and len(tables[0]["rows"]) == 4
     assert all(row["n"] == 3 for row in tables[0]["rows"])
-    # truth, encoded copy and row of every clip; the baseline of the table is looked at by its own process
-    assert set(caches[1]) <= set(caches[0]) and len(caches[1]) >= 9
+    # truth, encoded copy and row of every clip; what this process remembers of a video it does not keep again
+    assert len(caches[1]) >= 9
 
 
 def test_published_lists(folders: Path, tmp_path: Path) -> None:
