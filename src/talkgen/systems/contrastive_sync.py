@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from talkgen.errors import TalkgenError
 from talkgen.global_batch import gather, processes
@@ -25,6 +23,7 @@ from talkgen.losses.lip_sync import (
 )
 from talkgen.losses.mouth_shape import MouthShapeLoss
 from talkgen.systems.choices import Choices
+from talkgen.systems.gradient_clip import ClippedSystem
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ STALL_CAUSES = (
 )
 
 
-class ContrastiveSyncSystem(LightningModule):
+class ContrastiveSyncSystem(ClippedSystem):
     """Train an expert whose embeddings of lips and of their own sound agree; a subclass gives :meth:`embed`.
 
     The negatives of a window are the other windows of its clip in the batch, and sound at other times that
@@ -156,13 +155,6 @@ class ContrastiveSyncSystem(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """The accuracies of which there were comparisons."""
         self.choices.log(self)
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        """Clip by this system's own bound."""
-        if self.gradient_clip:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     def configure_optimizers(self) -> Any:
         """One optimiser over the expert and what the losses learn (temperature, heads)."""

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from talkgen.data.swap_pairs import KINDS
@@ -24,6 +22,7 @@ from talkgen.models.layers.latent_scale import codebook_vectors
 from talkgen.models.swaptalk.identity_head import LatentIdentityHead
 from talkgen.models.swaptalk.swapper import Swapper
 from talkgen.models.vqgan.vqgan import VQGAN
+from talkgen.systems.gradient_clip import ClippedSystem
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 SAME, FREE = KINDS.index("same"), KINDS.index("free")
@@ -67,7 +66,7 @@ class SwapSample:
     source_identity: Tensor
 
 
-class FaceSwapSystem(LightningModule):
+class FaceSwapSystem(ClippedSystem):
     """L = w_proxy L_proxy + w_rec L_rec + w_src L_id_src + w_res L_id_res (+ w_code L_code), each over the
     samples that it concerns:
 
@@ -264,13 +263,6 @@ class FaceSwapSystem(LightningModule):
             "label": sample.label,
         }
         return {name: as_uint8(self.vqgan.decode(latent)) for name, latent in latents.items()}
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        """Clip by this system's own bound."""
-        if self.gradient_clip:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which steps after every batch."""

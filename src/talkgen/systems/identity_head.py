@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
 from talkgen.errors import TalkgenError
 from talkgen.global_batch import draw_rows, gather, normal_like, own, uniform
@@ -18,6 +16,7 @@ from talkgen.models.frozen import Frozen
 from talkgen.models.layers.latent_scale import codebook_vectors
 from talkgen.models.swaptalk.identity_head import LatentIdentityHead
 from talkgen.models.vqgan.vqgan import VQGAN
+from talkgen.systems.gradient_clip import ClippedSystem
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 
@@ -45,7 +44,7 @@ class Lessons:
             raise ValueError(f"these are no lessons: {self}")
 
 
-class IdentityHeadSystem(LightningModule):
+class IdentityHeadSystem(ClippedSystem):
     """min 1 − cos(head(z), E(warp(D(z)))) over latents z of frames, of mixed frames, and with noise.
 
     Validation, on people who were not seen: the mean cosine of head and teacher, and how often both name the
@@ -150,13 +149,6 @@ class IdentityHeadSystem(LightningModule):
         self.log("val/same_nearest", same, sync_dist=True)
         self.log("val/rank_correlation", rank_correlation(by_teacher, by_head).mean(), sync_dist=True)
         self.log("val/gallery", float(len(people)), sync_dist=True)
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        """Clip by this system's own bound."""
-        if self.gradient_clip:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which steps after every batch."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from talkgen.data.windows import as_uint8
@@ -18,10 +16,11 @@ from talkgen.models.frozen import Frozen
 from talkgen.models.layers.latent_scale import LatentScale, codebook_vectors
 from talkgen.models.vqgan.light_decoder import LightDecoder
 from talkgen.models.vqgan.vqgan import VQGAN
+from talkgen.systems.gradient_clip import ClippedSystem
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 
-class LightDecoderSystem(LightningModule):
+class LightDecoderSystem(ClippedSystem):
     """min |D'(z) − D(z)| + w LPIPS(D'(z), D(z)) over latents z of frames, half of them with noise.
 
     Noise, because what the decoder is given in use is regressed and lies between codes. The pictures
@@ -107,13 +106,6 @@ class LightDecoderSystem(LightningModule):
         weights = checkpoint["state_dict"]
         for key in [key for key in weights if key.startswith("perceptual.")]:
             del weights[key]
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        """Clip by this system's own bound."""
-        if self.gradient_clip:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which steps after every batch."""

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.optim import Optimizer
 
 from talkgen.diffusion.gaussian import GaussianDiffusion, stratified_timesteps
 from talkgen.diffusion.sampler import Sampler
@@ -26,6 +24,7 @@ from talkgen.models.disenttalk.motion_space import MotionSpace, MouthGeometry
 from talkgen.models.disenttalk.sampling import Guidance, sample_window
 from talkgen.models.experts.motion_syncnet import MotionSyncNet
 from talkgen.systems.augmentation import FeatureAugmentation
+from talkgen.systems.gradient_clip import ClippedSystem
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 
@@ -44,7 +43,7 @@ class Conditions:
     carried_share: float = 0.5
 
 
-class MotionDiffusionSystem(LightningModule):
+class MotionDiffusionSystem(ClippedSystem):
     """L = Σ_r w_r ‖z_r − ẑ_r‖² + λ_v ‖Δz − Δẑ‖² + λ_s ‖Δ³ẑ‖² + λ_l ‖landmarks‖² + 0.01 L_sync(ẑ_lip, A)
 
     with ẑ = ẑ₀(z_t, t, A): what the network predicts is the clean motion itself. z are the numbers of
@@ -254,13 +253,6 @@ class MotionDiffusionSystem(LightningModule):
         """How far the gap between the inner lips is from its rest, decimetres, ``(b, t)`` on the CPU."""
         points = self.space.landmarks(self.decoded(latent))
         return (points[:, :, 62, 1] - points[:, :, 66, 1]).float().cpu()
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        """Clip by this system's own bound."""
-        if self.gradient_clip:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     def configure_optimizers(self) -> Any:
         """One optimiser over the denoiser."""

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,6 +19,7 @@ from talkgen.metrics.psnr import psnr
 from talkgen.models.pirender.motion_window import renderer_motion, renderer_motion_tensor
 from talkgen.models.pirender.pirenderer import PIRenderer, Rendering
 from talkgen.models.pirender.warping import points_by_flow
+from talkgen.systems.gradient_clip import ClippedSystem
 from talkgen.systems.partials import OptimizerPartial, SchedulePartial, with_schedule
 
 REGIONS: tuple[Literal["mouth", "eyes"], ...] = ("mouth", "eyes")
@@ -64,7 +64,7 @@ class Pairs:
         )
 
 
-class RendererSystem(LightningModule):
+class RendererSystem(ClippedSystem):
     """Two phases (PIRenderer, section 3.4): the flow first, then all of it.
 
         L = w_warp P(Î_w, I) + w_l1 |Î_w − I|                            in the first ``warp_batches``
@@ -192,13 +192,6 @@ class RendererSystem(LightningModule):
         motion, own = (torch.from_numpy(renderer_motion(part)).to(source) for part in (coefficients, start))
         descriptors = self.renderer.describe(motion[None], own[None])[0]
         return self.renderer.render(source[None], descriptors, self.edits).generated
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        """Clip by this system's own bound."""
-        if self.gradient_clip:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which steps after every batch."""
