@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -10,20 +8,14 @@ import numpy as np
 import pytest
 import recipe
 import torch
+from script_module import load_script
 
 from talkgen.models.experts.syncnet import SyncNet
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "check_parity.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_parity", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["check_parity"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/check_parity.py")
 
 
 def test_recipe_gives_the_same_bits_everywhere() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from script_module import load_script
 
 from talkgen.configuration import config_folder
 from talkgen.metrics.frechet import frechet_distance
@@ -20,12 +19,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "evaluation.py"
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("evaluation_benchmark", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["evaluation_benchmark"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/evaluation.py", "evaluation_benchmark")
 
 
 def test_groups_are_columns_of_the_preset(benchmark: ModuleType) -> None:

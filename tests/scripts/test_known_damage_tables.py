@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from script_module import load_script
 
 from talkgen.metrics.psnr import PSNR
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "known_damage.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("known_damage", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["known_damage"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/known_damage.py")
 
 
 def test_sound_comes_late_or_early_and_keeps_its_length(script: ModuleType) -> None:
