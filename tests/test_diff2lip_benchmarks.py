@@ -14,7 +14,6 @@ from script_module import load_script
 
 from talkgen.models.diff2lip.unet import Diff2LipUNet
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TINY = {"image_size": 16, "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_resolutions": []}
 
 # What an official checkout looks like from outside: names, flags and keyword arguments as published; inside

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -13,8 +12,6 @@ from script_module import load_script
 
 from talkgen.configuration import config_folder
 from talkgen.metrics.frechet import frechet_distance
-
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "evaluation.py"
 
 
 @pytest.fixture(scope="module")
