@@ -171,5 +171,8 @@ def test_exact_motion_is_that_of_the_same_model_alone(clips: HeldOutClips) -> No
     assert exact is not None and exact.sounds is not None
     assert exact.generated.unique().tolist() == [1] and exact.truth.unique().tolist() == [2]
     assert exact.sounds.tolist() == list(range(9))  # as far as both go
+    late = exact_motion(known, clip, generated[:8], first=4)
+    assert late is not None and late.sounds is not None
+    assert late.sounds.tolist() == [4, 5, 6, 7, 8, 0, 1, 2] and len(late.truth) == 8
     other = ClipCoefficients(KnownMotion(), Fitter())  # type: ignore[arg-type]
     assert exact_motion(other, clip, generated) is None

@@ -17,7 +17,7 @@ from talkgen.errors import TalkgenError
 from talkgen.inference.contenders import Casting
 from talkgen.inference.swaptalk import load_swaptalk
 from talkgen.metrics import scoring
-from talkgen.metrics.held_out import HeldOutClips
+from talkgen.metrics.held_out import HeldOutClips, sound_of
 from talkgen.metrics.identity_source import IdentitySource
 from talkgen.metrics.landmark_source import LandmarkSource
 from talkgen.video.reader import probe
@@ -177,9 +177,28 @@ def test_another_sound_is_another_sound(method: Path, store: Path, tmp_path: Pat
     lips = model.variant(model.cascade, swap=False)
     (number,) = casting.references(0, 1)
     state = lips.begin(None, codes.frames(clips.clips[0].id, (number,)))
-    mel = lips.mel_of_frames(opened.array(other, "mel"), range(FRAMES), 25.0)
+    assert np.array_equal(casting.mel(0, "own"), opened.array(clips.clips[0], "mel"))
+    mel = lips.mel_of_frames(casting.mel(0, "other"), range(FRAMES), 25.0)
     expected = lips.pictures(codes.piece(0, 0, FRAMES), mel, state)
     assert np.array_equal(made["other"].numpy(), expected)
+
+
+def test_another_sound_begins_in_its_middle(store: Path) -> None:
+    """Its mel and its samples; nothing of them is lost."""
+    opened = Store.open(store)
+    clips = HeldOutClips(opened, [c for c in opened.clips if not c.swap_of], 32)
+    casting = Casting(clips, list(COLOURS))
+    other = casting.other_sound(0)
+    half = other.frames // 2
+    mel, columns = opened.array(other, "mel"), round(half * 80 / 25)
+    assert np.array_equal(casting.mel(0, "other")[:, :-columns], mel[:, columns:])
+    assert np.array_equal(casting.mel(0, "other")[:, -columns:], mel[:, :columns])
+    samples = sound_of(opened, other, 0, other.frames)
+    first, rest = casting.sound(0, 0, half), casting.sound(0, half, other.frames)
+    assert samples is not None and first is not None and rest is not None
+    assert torch.equal(torch.cat([first, rest]), torch.cat([samples[half * 640 :], samples[: half * 640]]))
+    beyond = casting.sound(0, other.frames, other.frames + 2)
+    assert beyond is not None and beyond.tolist() == [0] * 1280
 
 
 def test_who_plays_whom(store: Path) -> None:

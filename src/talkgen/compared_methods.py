@@ -217,5 +217,6 @@ def _notes(cfg: DictConfig, scored: Scored, casting: Casting) -> list[str]:
         f"One frame in {cfg.recognise_every} was looked at. Rows with a face swap should show the source, "
         "others the clip's own person.",
         f"PSNR, SSIM and LMD of rows with a face swap: against the exact swap, known for {exact} of {clips} "
-        "clips. Mouth opening: against the target's own mouth, also where the sound is of another clip.",
+        "clips. Mouth opening: against the target's own mouth, also where the sound is of another clip, "
+        "which is then heard from its middle on: clips may begin alike.",
     ]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from talkgen.audio.alignment import MEL_STEPS_PER_SECOND, sample_range
 from talkgen.data.clip import Clip
 from talkgen.data.windows import as_model, as_uint8, resize_frames, resize_warp
 from talkgen.inference.cascade import SwapTalk
@@ -59,6 +60,11 @@ def code_halves(codes: Tensor, size: int) -> dict[str, CodeIndices]:
     return {"upper": CodeIndices(upper, size), "lower": CodeIndices(lower, size)}
 
 
+def middle(clip: Clip) -> int:
+    """Frame at which the sound of a clip begins where it stands for a wrong one."""
+    return clip.frames // 2
+
+
 class Casting:
     """Who plays whom: for each clip that is scored, the source of a swap, its exact result where that is
     known, the sound of another clip, and the reference frames.
@@ -66,7 +72,9 @@ class Casting:
     - Source: whoever is seen in the clip's exact swap (``swap_of``); else the next of the ``people``.
     - Picture of a person: the middle frame of one of the person's own clips, one that is not scored if
       possible.
-    - Other sound: that of the next scored clip whose speaker is another person.
+    - Other sound: that of the next scored clip whose speaker is another person, from its middle on and then
+      from its beginning to there. Clips that begin and end alike, as those of the demo corpus do in silence,
+      would otherwise have a perfect model follow the truth with a wrong sound, too.
     - References: frames that are not scored, where a clip has such; else spread over the clip.
 
     Args:
@@ -79,6 +87,7 @@ class Casting:
         self.people = people
         self._twins = {clip.swap_of: clip for clip in clips.store.clips if clip.swap_of}
         self._exact = lru_cache(maxsize=1)(self._read_exact)
+        self._other_waveform = lru_cache(maxsize=1)(self._read_other_waveform)
 
     def twin(self, number: int) -> Clip | None:
         """The clip with the same performance and another face, if there is one."""
@@ -122,9 +131,32 @@ class Casting:
         strangers = [clip for clip in later if clip.identity != own.identity]
         return next(iter([*strangers, *later]), own)
 
+    def mel(self, number: int, sound: Sound) -> NDArray[np.float32]:
+        """The mel spectrogram (80, columns) that a clip hears."""
+        clip = self.clips.clips[number] if sound == "own" else self.other_sound(number)
+        mel = self.clips.store.array(clip, "mel")
+        if sound == "own":
+            return mel
+        return np.roll(mel, -round(middle(clip) / clip.fps * MEL_STEPS_PER_SECOND), axis=1)
+
     def sound(self, number: int, start: int, stop: int) -> Tensor | None:
-        """What :meth:`other_sound` gives frames of a clip to hear, float32 in [-1, 1] at 16 kHz."""
-        return sound_of(self.clips.store, self.other_sound(number), start, stop)
+        """What :meth:`other_sound` gives frames of a clip to hear, float32 in [-1, 1] at 16 kHz.
+
+        Silence beyond its end; None where a store has no sound.
+        """
+        whole, fps = self._other_waveform(number), self.clips.clips[number].fps
+        if whole is None:
+            return None
+        samples = sample_range(start, stop - start, fps)
+        found = torch.zeros(samples.stop - samples.start)
+        part = whole[samples.start : samples.stop]
+        found[: len(part)] = part
+        return found
+
+    def _read_other_waveform(self, number: int) -> Tensor | None:
+        clip = self.other_sound(number)
+        sound = sound_of(self.clips.store, clip, 0, clip.frames)
+        return None if sound is None else sound.roll(-sample_range(0, middle(clip), clip.fps).stop)
 
     def references(self, number: int, count: int) -> list[int]:
         """Numbers of ``count`` frames of the clip."""
@@ -261,8 +293,7 @@ class SwapTalkRow:
             picture, frame = self.casting.picture(person)
             source = self.codes.frames(picture.id, (frame,))
         if self.sound is not None:
-            heard = clip if self.sound == "own" else self.casting.other_sound(number)
-            mel = clips.store.array(heard, "mel")
+            mel = self.casting.mel(number, self.sound)
             numbers = tuple(self.casting.references(number, self.model.references))
             reference = self.codes.frames(clip.id, numbers)
         state = self.model.begin(source, reference)

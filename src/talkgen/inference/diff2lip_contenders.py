@@ -42,8 +42,7 @@ class Diff2LipRow:
     def generate(self, clips: HeldOutClips, number: int) -> Iterator[Generated]:
         """Generated frames; the rows above the mask are the clip's own to the bit."""
         clip, store = clips.clips[number], clips.store
-        heard = clip if self.sound == "own" else self.casting.other_sound(number)
-        mel = store.array(heard, "mel")
+        mel = self.casting.mel(number, self.sound)
         # as in use: no frame is shown its own lips, or those of its neighbours
         pair, which = two_references(np.arange(clip.frames), APART_SECONDS * clip.fps)
         references = resize_frames(store.frames_at(clip, pair), clips.size)

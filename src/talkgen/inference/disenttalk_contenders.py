@@ -16,7 +16,7 @@ from talkgen.data.clip_preparation import LandmarkFitter
 from talkgen.data.coefficient_cache import store_crop
 from talkgen.data.store import Store
 from talkgen.face3d.model_files import open_morphable_model
-from talkgen.inference.contenders import Casting
+from talkgen.inference.contenders import Casting, middle
 from talkgen.inference.motion_renderer import FaceRenderer
 from talkgen.metrics.contenders import Generated
 from talkgen.metrics.exact_motion import ExactMotion
@@ -125,27 +125,34 @@ class DisentTalkRow:
         features = self.motion.hear(waveform, count)
         motion = self.motion.generate(features, own[0], eye="sampled", pose=own[:count], seed=number)
         said = self.casting.other_sound(number) if self.sound == "other" else clip
-        exact = exact_motion(self.coefficients, said, motion)
+        exact = exact_motion(self.coefficients, said, motion, middle(said) if self.sound == "other" else 0)
         for start, stop, made in _spans(clips, number, self.renderer, own[0], motion):
             drove = self.casting.sound(number, start, stop) if self.sound == "other" else None
             yield Generated(made, sound=drove, motion=_part(exact, start, stop))
 
 
 def exact_motion(
-    coefficients: ClipCoefficients, clip: Clip, generated: NDArray[np.float32]
+    coefficients: ClipCoefficients, clip: Clip, generated: NDArray[np.float32], first: int = 0
 ) -> ExactMotion | None:
     """Motion beside that of the clip whose sound drove it, as far as both go.
+
+    Args:
+        coefficients: of the clips.
+        clip: whose sound drove.
+        generated: motion (t, 257).
+        first: frame of that clip whose sound came first; the frames before it came last.
 
     None where the corpus does not know it, or where it is that of another morphable model.
     """
     store = coefficients.store
     if coefficients.fitter.sha256 != _digest(MODEL) or not store.has(clip, TRUTH):
         return None
-    count = min(len(generated), store.length(clip, TRUTH))
-    truth = torch.from_numpy(store.array(clip, TRUTH, 0, count))
+    length = store.length(clip, TRUTH)
+    count = min(len(generated), length)
+    truth = torch.from_numpy(store.array(clip, TRUTH, 0, length)).roll(-first, 0)[:count]
     sounds = None
     if store.has(clip, SOUNDS):
-        sounds = torch.from_numpy(store.array(clip, SOUNDS, 0, count).astype(np.int64))
+        sounds = torch.from_numpy(store.array(clip, SOUNDS, 0, length).astype(np.int64)).roll(-first)[:count]
     return ExactMotion(MODEL, torch.from_numpy(generated[:count]), truth, sounds)
 
 
