@@ -187,13 +187,15 @@ def test_averaged_weights_are_scored(store: Path, tmp_path: Path) -> None:
 def test_runs_side_by_side_and_choice_of_clips(store: Path, tmp_path: Path) -> None:
     for seed, name in enumerate(("method/stage", "second")):
         vqgan_run(tmp_path / "runs" / name, store, seed)
-    evaluate(tmp_path / "runs", "runs=[method,second]", "clips=1", "frames=3", f"out={tmp_path / 'out'}")
-    table = read_table(tmp_path / "out")
+    evaluate(tmp_path / "runs", "runs=[method,second]", "clips=1", "frames=3")
+    out = tmp_path / "runs" / "evaluation" / "method_stage+second"
+    table = read_table(out)
+    assert not (tmp_path / "runs" / "method" / "stage" / "evaluation").exists()
     assert [row["name"] for row in table["rows"][2:]] == ["method/stage", "second"]
     values = [row["cells"]["PSNR[rgb]"]["value"] for row in table["rows"][2:]]
     assert values[0] != values[1]
     assert table["protocol"]["frames"] == [3]
-    assert probe(tmp_path / "out" / "sample.mp4").width == 3 * SIZE
+    assert probe(out / "sample.mp4").width == 3 * SIZE
 
 
 def test_sync_expert_table(store: Path, tmp_path: Path) -> None:

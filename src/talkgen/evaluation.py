@@ -60,8 +60,8 @@ def run(cfg: DictConfig) -> int:
     if len(kinds) > 1:
         raise TalkgenError(f"runs of different kinds do not fit into one table: {', '.join(sorted(kinds))}")
     (kind,) = kinds
-    out = Path(cfg.out) if cfg.out else runs[0].path / (cfg.suite or "evaluation")
     names = [os.path.relpath(folder.path, cfg.paths.runs) for folder in runs]
+    out = Path(cfg.out) if cfg.out else _folder(cfg, runs, names)
     named = dict(zip(names, runs, strict=True))
     if cfg.suite is not None:
         table = _suite(cfg, kind, {name: folder.path for name, folder in named.items()}, out)
@@ -79,6 +79,15 @@ def run(cfg: DictConfig) -> int:
     else:
         raise TalkgenError(f"{runs[0].path}: there is no evaluation for {kind} alone")
     return _finish(table, out)
+
+
+def _folder(cfg: DictConfig, runs: list[RunFolder], names: list[str]) -> Path:
+    """Where results go: into a run; of several, which have no one place, beside them under their names."""
+    what = cfg.suite or "evaluation"
+    if len(runs) == 1:
+        return runs[0].path / what
+    together = "+".join(name.replace(os.sep, "_").lstrip("._") for name in names)
+    return Path(cfg.paths.runs) / what / together[:200]
 
 
 def _finish(table: Table, out: Path) -> int:
