@@ -15,8 +15,6 @@ Baselines, written here as the field writes them:
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ import librosa
 import numpy as np
 import scipy.signal
 import timing
+from document import keep
 
 from talkgen.audio.alignment import mel_window, mel_windows
 from talkgen.audio.mel import mel_spectrogram
@@ -32,7 +31,6 @@ from talkgen.audio.waveform import load_waveform, save_waveform
 
 RATE = 16000
 SAMPLES = 64  # windows drawn from one clip
-REPORT = timing.report("audio")
 
 
 seconds = partial(timing.seconds, repeats=7, wall=True)
@@ -105,20 +103,14 @@ def table(measured: list[tuple[str, float, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help=f"keep the table in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/performance")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = table(rows(Path(folder)))
     print(result)
     if arguments.write:
-        threads = os.environ.get("OMP_NUM_THREADS", "all")
-        REPORT.write_text(
-            "# Audio\n\nMade by `python benchmarks/audio.py --write`, which describes the baselines. "
-            f"Least of seven, OMP_NUM_THREADS={threads}, one {platform.machine()} CPU, librosa "
-            f"{librosa.__version__}, numpy {np.__version__}; results of both ways agree to 1e-4.\n\n"
-            f"{result}\n",
-            encoding="utf-8",
-        )
+        about = f"Least of seven, librosa {librosa.__version__}; results of both ways agree to 1e-4."
+        keep("audio", "Audio", f"{about}\n\n{result}")
 
 
 if __name__ == "__main__":

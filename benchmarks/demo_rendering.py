@@ -16,19 +16,15 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
-import platform
 import time
 
 import numpy as np
-from timing import report
+from document import keep
 
 from talkgen.data.corpora.demo import Take, make_take
 from talkgen.data.corpora.demo_casting import DemoSettings, plan_clips
 from talkgen.face3d.coefficients import rotation
 from talkgen.face3d.rasterizer import vertex_normals
-
-REPORT = report("demo_rendering")
 
 
 def take_of(size: int) -> Take:
@@ -99,7 +95,7 @@ def numpy_frame(take: Take, index: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/performance")
     parser.add_argument("--seconds", type=float, default=3.0, help="of drawing a row")
     arguments = parser.parse_args()
     take = take_of(128)
@@ -117,12 +113,8 @@ def main() -> None:
         ("numba, two processes", 128, sum(s for s, _ in speeds), float(np.mean([c for _, c in speeds])))
     )
     lines = [
-        "# Drawing the demo corpus",
-        "",
-        "Made by `python benchmarks/demo_rendering.py --write`, which describes the baseline. "
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; both ways differ "
-        f"by {agreement:.1f} grey levels (the baseline draws no highlights and shares the normals). "
-        "Cores x 1000 / CPU milliseconds is what an idle machine reaches.",
+        f"Both ways differ by {agreement:.1f} grey levels (the baseline draws no highlights and shares the "
+        "normals). Cores x 1000 / CPU milliseconds is what an idle machine reaches.",
         "",
         "| what | pixels | frames a second | CPU ms a frame | CPU, times cheaper |",
         "|---|---:|---:|---:|---:|",
@@ -134,7 +126,7 @@ def main() -> None:
     table = "\n".join(lines) + "\n"
     print(table)
     if arguments.write:
-        REPORT.write_text(table)
+        keep("demo_rendering", "Drawing the demo corpus", table)
 
 
 if __name__ == "__main__":

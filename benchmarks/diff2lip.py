@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from document import ROOT, keep
 from numpy.typing import NDArray
-from timing import report
 
 from talkgen.data.store import Store
 from talkgen.diffusion.ddim import DDIM
@@ -43,8 +43,6 @@ from talkgen.metrics.psnr import PSNR
 from talkgen.metrics.scoring import score
 from talkgen.models.diff2lip.inpainting import FeatureCache
 
-ROOT = Path(__file__).resolve().parents[1]
-REPORT = report("diff2lip")
 PICTURE = ROOT / "docs" / "images" / "diff2lip_curve.png"
 OFFICIAL = "DDIM, 25 steps"
 
@@ -222,12 +220,8 @@ def draw(rows: Mapping[str, Measured], file: Path) -> None:
     pyplot.close(figure)
 
 
-REPORT_TEXT = """# Diff2Lip: quality against cost
-
-The demo model (64 pixels) on {clips} held-out clips with their own sound; processor time of one thread in the
-network and its sampler. Made by `python benchmarks/diff2lip.py --run {run} --write`. The published size is
-measured in [diff2lip_network.md](diff2lip_network.md), samplers against the exact answer in
-[samplers.md](samplers.md).
+REPORT_TEXT = """The demo model (64 pixels) on {clips} held-out clips with their own sound; processor time of
+one thread in the network and its sampler.
 
 {table}
 
@@ -243,19 +237,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="of each clip; default: all")
     parser.add_argument("--expert", type=Path, help="run of a sync expert, for a sync column")
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS), help="rows; default: all")
-    parser.add_argument("--write", action="store_true", help=f"keep the table in {REPORT.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/performance")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     rows = measure(chosen.run, chosen.settings, chosen.clips, chosen.frames, chosen.expert)
-    text = REPORT_TEXT.format(
-        clips=chosen.clips, run=f"runs/{chosen.run.name}", table="\n".join(table(rows)), picture=PICTURE.name
-    )
+    text = REPORT_TEXT.format(clips=chosen.clips, table="\n".join(table(rows)), picture=PICTURE.name)
     print(text)
     if chosen.write:
         draw(rows, PICTURE)
-        temporary = REPORT.with_suffix(".part")
-        temporary.write_text(text)
-        temporary.replace(REPORT)
+        keep("diff2lip", "Diff2Lip: quality against cost", text)
 
 
 if __name__ == "__main__":

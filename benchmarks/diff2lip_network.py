@@ -3,7 +3,7 @@
     python benchmarks/diff2lip_network.py                      # a step of one frame, and a training step
     python benchmarks/diff2lip_network.py --official CHECKOUT  # the official code and ours
     python benchmarks/diff2lip_network.py --device cuda --frames 32 --windows 8  # on a GPU; compiled as well
-    python benchmarks/diff2lip_network.py --write              # also keeps the tables in docs/performance
+    python benchmarks/diff2lip_network.py --write              # keeps what it printed in docs/performance
 
 Weights are random: time and memory do not depend on them. ``--weights FILE`` takes published ones. Every row
 is a process of its own, so that its peak memory is its own. The official code is imported from
@@ -31,7 +31,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import torch
-from timing import machine, report
+from document import keep
 from torch import Tensor
 
 GFLOP = 157.4  # of one step of one frame at the published size
@@ -398,20 +398,13 @@ def random_state(unet: torch.nn.Module) -> dict[str, Tensor]:
     return state
 
 
-REPORT_TEXT = """# Diff2Lip's network at its published size
-
-101.7 million parameters, 128 × 128, {gflop} GFLOP a step and frame. Random weights. {machine}. Made by
-`python benchmarks/diff2lip_network.py --write`.
+TITLE = "Diff2Lip's network at its published size"
+REPORT_TEXT = """101.7 million parameters, 128 × 128, {gflop} GFLOP a step and frame. Random weights.
 
 {network}
 
 {training}
-
-`--official CHECKOUT` runs the authors' code beside this one: same weights, same frames, a process each.
-{official}
 """
-
-NEVER = "It was not named in this run."
 
 
 def main(arguments: list[str]) -> None:
@@ -432,23 +425,20 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(CHILDREN[task.pop("kind")](task)))
         return
     device = chosen.device
-    official = NEVER
     if chosen.official:
-        table = official_table(chosen.official, chosen.weights, chosen.frames, chosen.steps, {}, device)
-        official = "\n" + "\n".join(table)
-        if not chosen.write:
-            print(official)
-            return
+        lines = official_table(chosen.official, chosen.weights, chosen.frames, chosen.steps, {}, device)
+        print("\n".join(lines))
+        if chosen.write:
+            keep("diff2lip_network", TITLE, "\n".join(lines), "official", device)
+        return
     text = REPORT_TEXT.format(
         gflop=GFLOP,
-        machine=machine(device),
         network="\n".join(network_table(chosen.frames, chosen.repeats, {}, device=device)),
         training="\n".join(training_table(5 * chosen.windows, {}, device)),
-        official=official,
     )
     print(text)
     if chosen.write:
-        report("diff2lip_network", device).write_text(text)
+        keep("diff2lip_network", TITLE, text, device=device)
 
 
 if __name__ == "__main__":

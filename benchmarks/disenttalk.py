@@ -25,8 +25,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from disenttalk_motion import AUDIO_DIM, FRAMES, SIZES, WAYS
+from document import keep
 from omegaconf import OmegaConf
-from timing import flops, machine, report, seconds
+from timing import flops, seconds
 from torch import Tensor, nn
 
 from talkgen.configuration import config_folder
@@ -212,18 +213,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     table, published, best = rendering_table(given.device, given.quick)
     motion = motion_seconds(given.device)
-    where = machine(given.device)
-    how = f"--device {given.device}{' --quick' if given.quick else ''} --write"
     text = [
-        "# DisentTalk in use", "",
-        f"Made by `python benchmarks/disenttalk.py {how}`, which describes the baselines. {where}.",
-        "",
         "## Rendering", "", *table, "",
         "## Motion and rendering", "",
         "Motion of demo size in windows of 100 frames; pictures at 256 pixels, one at a time.", "",
@@ -232,7 +228,7 @@ def main() -> None:
     ]  # fmt: skip
     print("\n".join(text))
     if given.write:
-        report("disenttalk", given.device).write_text("\n".join(text) + "\n", encoding="utf-8")
+        keep("disenttalk", "DisentTalk in use", "\n".join(text), device=given.device)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import argparse
 from collections.abc import Callable
 
 import torch
+from document import keep
 from omegaconf import OmegaConf
-from timing import flops, report, seconds
+from timing import flops, seconds
 
 from talkgen.configuration import config_folder
 from talkgen.diffusion.ancestral import Ancestral
@@ -26,7 +27,6 @@ from talkgen.models.disenttalk.noise import motion_schedule
 from talkgen.models.disenttalk.sampling import Guidance, sample_window
 
 SIZES, AUDIO_DIM, FRAMES = (6, 4, 20), 384, 100
-REPORT = report("disenttalk_motion")
 WAYS: dict[str, tuple[Sampler, float]] = {
     "DDPM, 400 steps, guidance": (Ancestral(400), 2.0),
     "DDPM, 400 steps": (Ancestral(400), 1.0),
@@ -81,10 +81,8 @@ def main() -> None:
         each = flops(lambda: denoiser.denoise(torch.randn(1, FRAMES, 30).to(heard), step, memory))
     parameters = sum(p.numel() for p in denoiser.parameters()) / 1e6
     lines = [
-        f"# DisentTalk's motion, size={arguments.size}, {arguments.device}",
-        "",
-        f"A window of {FRAMES} frames; {parameters:.2f} M parameters; {each / 1e9:.2f} GFLOP a step, and "
-        f"{once / 1e9:.2f} once for the sound. Made by `python benchmarks/disenttalk_motion.py --write`.",
+        f"A window of {FRAMES} frames, size={arguments.size}; {parameters:.2f} M parameters; "
+        f"{each / 1e9:.2f} GFLOP a step, and {once / 1e9:.2f} once for the sound.",
         "",
         f"| way | frames/s | against {base} |",
         "|---|---|---|",
@@ -92,7 +90,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if arguments.write:
-        REPORT.write_text("\n".join(lines) + "\n")
+        keep("disenttalk_motion", "DisentTalk's motion", "\n".join(lines), device=arguments.device)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from document import keep
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -50,8 +51,6 @@ from talkgen.metrics.shared_features import SharedFeatures, expert_device
 from talkgen.metrics.video_clips import VideoClips, VideoFile
 from talkgen.video.reader import read_frames
 from talkgen.video.writer import VideoWriter
-
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "evaluation.md"
 
 ONE_SCRIPT = (
     ("psnr", "ssim"),
@@ -273,7 +272,7 @@ def main() -> None:
     parser.add_argument("--sync-expert", help="run of experiment=evaluation_sync_expert")
     parser.add_argument("--landmarks", default="auto", help="detector; published scripts have dlib")
     parser.add_argument("--processes", type=int, default=1, help="parts side by side, on so many idle cores")
-    parser.add_argument("--write", action="store_true", help=f"keep the table in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/performance")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     nodes = presets(chosen.sync_expert, chosen.columns)
@@ -302,10 +301,6 @@ def main() -> None:
         f"seconds by the clock, networks on {torch.cuda.get_device_name()}" if gpu else "processor seconds"
     )
     head = [
-        "# Evaluation",
-        "",
-        f"Made by `python benchmarks/evaluation.py CLIPS --clips {chosen.clips} --frames {chosen.frames} "
-        f"--landmarks {chosen.landmarks} --write`, which describes the baseline.",
         f"{chosen.clips} clips, {frames} frames, one of the truth and one generated; {clock}; "
         f"{platform.machine()}, {torch.get_num_threads()} thread(s) each, {chosen.processes} process(es) "
         "side by side.",
@@ -315,7 +310,7 @@ def main() -> None:
     text = "\n".join([*head, *table(found, len(nodes), last), ""])
     print(text)
     if chosen.write:
-        REPORT.write_text(text)
+        keep("evaluation", "Evaluation", text, device="cuda" if gpu else "cpu")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
+from document import keep
 
 from talkgen.data.corpora.demo import make_take
 from talkgen.data.corpora.demo_casting import DemoSettings, plan_clips
@@ -162,12 +162,9 @@ def main() -> None:
     torch.set_num_threads(1)
     clips = acted(arguments.clips)
     lines = [
-        "# Coefficients from landmarks",
-        "",
         f"The built-in head fitted to {len(clips)} clips of demo people, in crops of {SIZE} pixels.",
         "Correlation and amplitude against the truth, median over clips; blinks: the lids less than half as",
         "far open as usual; frames per second of processor time on one thread.",
-        "Made by `python benchmarks/face_fitting.py --write`.",
         "",
         "| identity | noise, px | lips r | lips, amplitude | lids r | lids, amplitude | blinks found "
         "| pitch yaw roll r | frames/s |",
@@ -192,7 +189,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if arguments.write:
-        Path("docs/performance/face_fitting.md").write_text("\n".join(lines) + "\n")
+        keep("face_fitting", "Coefficients from landmarks", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ picture), crops 512 × 512.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ import cv2
 import numpy as np
 import timing
 import torch
+from document import keep
 
 from talkgen.errors import MissingPackage, MissingWeights
 from talkgen.faces.alignment import ARCFACE_TEMPLATE, crop_matrices, similarity_transform
@@ -36,7 +35,6 @@ from talkgen.faces.mask import lower_half_mask
 from talkgen.faces.tracking import smooth, track_faces
 from talkgen.video.reader import read_frames
 
-REPORT = timing.report("faces")
 SIZE = 512
 seconds = partial(timing.seconds, repeats=15, wall=True)
 
@@ -204,7 +202,7 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path, help="folder of talking-face clips, one face in each")
-    parser.add_argument("--write", action="store_true", help=f"keep the tables in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -213,15 +211,11 @@ def main() -> None:
         parser.error(f"no .mp4 in {arguments.clips}")
     speed = times(clips[0])
     agreement, strides, steady = exactness(clips)
-    report = f"""# Faces
-
-Made by `python benchmarks/faces.py CLIPS --write`, which describes the usual way. One thread of an
-{platform.machine()} CPU with {os.cpu_count()} cores, OpenCV {cv2.__version__}, least of 15; frames of
-1920 × 1080 pixels.
+    report = f"""One thread, OpenCV {cv2.__version__}, least of 15; frames of 1920 × 1080 pixels.
 
 {speed}
 
-Mean distance to dlib's 68 points over {len(clips)} real clips, in distances between the outer corners of the
+Mean distance to dlib's 68 points over {len(clips)} clips, in distances between the outer corners of the
 eyes:
 
 {agreement}
@@ -237,7 +231,7 @@ the mouth (correlation, slow movements removed):
 """
     print(report)
     if arguments.write:
-        REPORT.write_text(report, encoding="utf-8")
+        keep("faces", "Faces", report)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ sound of the video may end up to one frame after its pictures, and the result la
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import re
 import subprocess
 import sys
@@ -26,14 +24,13 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-import timing
+from document import keep
 
 from talkgen.audio.waveform import load_waveform
 from talkgen.inference.target_video import ping_pong
 from talkgen.video.reader import probe, read_frames
 from talkgen.video.writer import VideoWriter
 
-REPORT = timing.report("generate")
 RATES = (Fraction(25), Fraction(30), Fraction(24000, 1001))
 CLIP_SECONDS = 2.0
 MEASURE = (
@@ -138,11 +135,8 @@ def length(clip: Path, seconds: float, run: Path, folder: Path, height: int) -> 
 def report(rows: list[str], lengths: list[str], run: Path, height: int) -> str:
     """The page."""
     lines = [
-        "# talkgen generate",
-        "",
-        f"`python benchmarks/generate.py CLIPS --run {run.name} --height {height} --write`: {len(rows)} real "
-        f"clips in {height * 16 // 9} × {height}, lips only, {platform.machine()} on {os.cpu_count()} cores. "
-        "PSNR in dB where nothing is generated.",
+        f"{len(rows)} clips in {height * 16 // 9} × {height} by {run.name}, lips only. PSNR in dB where "
+        "nothing is generated.",
         "",
         "| fps | frames | of the result | seconds more | sound | written anew | generated | with watermark "
         "| frames without a face |",
@@ -162,7 +156,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of a trained method")
     parser.add_argument("--height", type=int, default=1080, help="pixels (default 1080)")
     parser.add_argument("--seconds", type=float, nargs="+", default=[5, 60], help="lengths (default 5 60)")
-    parser.add_argument("--write", action="store_true", help=f"keep the tables in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     given = parser.parse_args()
     clips = talking(given.clips)
     with tempfile.TemporaryDirectory() as name:
@@ -172,7 +166,7 @@ def main() -> None:
     text = report(rows, lengths, given.run, given.height)
     print(text)
     if given.write:
-        REPORT.write_text(text)
+        keep("generate", "talkgen generate", text)
 
 
 def talking(folder: Path) -> list[Path]:

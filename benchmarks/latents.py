@@ -13,7 +13,6 @@ little.
 from __future__ import annotations
 
 import argparse
-import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import cv2
 import numpy as np
 import timing
 import torch
+from document import keep
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
@@ -38,7 +38,6 @@ from talkgen.data.swap_pairs import SwapPairs
 from talkgen.data.windows import WindowSettings, resize_frames, to_model_range
 from talkgen.models.vqgan.vqgan import VQGAN
 
-REPORT = timing.report("latents")
 STORED = {"demo": 128, "paper": 320}  # pixels
 REPEATS = {"demo": 4, "paper": 1}
 BATCH = {"demo": 8, "paper": 1}
@@ -246,18 +245,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--paper", action="store_true", help="paper size as well")
-    parser.add_argument("--write", action="store_true", help="keep the tables")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     lines = [
-        "# Latents",
-        "",
-        "Made by `python benchmarks/latents.py --paper --write`, which says what is compared. Processor "
-        f"times a sample, one thread of one {platform.machine()} CPU, torch {torch.__version__}. *Step of "
-        "the network*: forward and backward of the stage's network on latents; losses that decode (identity "
-        "on pictures) "
-        "come on top in either case.",
+        "Processor times a sample, of one thread. *Step of the network*: forward and backward of the stage's "
+        "network on latents; losses that decode (identity on pictures) come on top in either case.",
         "",
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -266,7 +260,7 @@ def main() -> None:
     text = "\n".join(lines).rstrip() + "\n"
     print(text)
     if arguments.write:
-        REPORT.write_text(text)
+        keep("latents", "Latents", text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast random windows of 5 frames come from a prepared corpus, by storage format.
 
-    python benchmarks/loader.py [--videos FOLDER] [--seconds 1.5] [--write docs/performance/loader.md]
+    python benchmarks/loader.py [--videos FOLDER] [--seconds 1.5] [--write]
 
 Every contestant gives the same thing: 5 consecutive frames, uint8 RGB at 128 or 320 px, and their mel window
 (80 x 16), from a random place of a random clip. Times are CPU seconds of one process with one thread, from
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import io
 import shutil
-import sys
 import tarfile
 import tempfile
 import time
@@ -33,6 +32,7 @@ import cv2
 import librosa
 import numpy as np
 import soundfile
+from document import keep
 
 from talkgen.audio.alignment import mel_window
 from talkgen.audio.mel import mel_spectrogram
@@ -392,7 +392,7 @@ def main() -> None:
     )
     parser.add_argument("--videos", type=Path, help="folder of real videos of faces")
     parser.add_argument("--seconds", type=float, default=1.5, help="CPU seconds for each measurement")
-    parser.add_argument("--write", type=Path, help="also put the table between the marks of this document")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     clips = films(arguments.videos)
@@ -416,11 +416,8 @@ def main() -> None:
     text = "\n".join(lines)
     print(text)
     if arguments.write:
-        begin, end = "<!-- table -->", "<!-- end of table -->"
-        document = arguments.write.read_text()
-        before, after = document.split(begin)[0], document.split(end)[1]
-        arguments.write.write_text(f"{before}{begin}\n{text}{end}{after}")
+        keep("loader", "Storage format and loader", text)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

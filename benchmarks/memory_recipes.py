@@ -14,10 +14,9 @@ import argparse
 import logging
 import time
 import warnings
-from pathlib import Path
 
 import torch
-from timing import machine
+from document import keep
 from training_steps import stages
 
 from talkgen.memory_recipes import (
@@ -31,20 +30,16 @@ from talkgen.memory_recipes import (
     write_footprints,
 )
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "memory_recipes.md"
-TEXT = """# Memory recipes
-
-What of each stage at `size=paper` fits on a card, in bf16-mixed, so that a step of the optimiser sees the
-batch of the config: samples at a time × batches that are added up (`accumulate=`), with `checkpointing` where
-activations have to be recomputed, and the peak in GB. Computed from shapes alone (`talkgen.memory_recipes`),
-{slack:.0%} of a card and {reserve} GB left free; not checked on a GPU, whose peaks stand in
-[training_steps_gpu.md](training_steps_gpu.md). `talkgen doctor --experiment STAGE` picks the cell
-of the machine that it runs on.
+TEXT = """What of each stage at `size=paper` fits on a card, in bf16-mixed, so that a step of the optimiser
+sees the batch of the config: samples at a time × batches that are added up (`accumulate=`), with
+`checkpointing` where activations have to be recomputed, and the peak in GB. Computed from shapes
+alone (`talkgen.memory_recipes`), {slack:.0%} of a card and {reserve} GB left free.
+`talkgen doctor --experiment STAGE` picks the cell of the machine that it runs on.
 
 {table}
 
 Stages that compare the samples of a batch with each other (the sync experts) learn slower in parts, since
-parts have fewer negatives. Made by `python benchmarks/memory_recipes.py --measure --write`; {machine}.
+parts have fewer negatives.
 """
 
 
@@ -71,10 +66,8 @@ def main() -> None:
     lines = "\n".join(table(known, CARDS))
     print(lines)
     if given.write:
-        text = TEXT.format(slack=SLACK, reserve=RESERVE / 1e9, table=lines, machine=machine())
-        temporary = REPORT.with_suffix(".part")
-        temporary.write_text(text)
-        temporary.replace(REPORT)
+        text = TEXT.format(slack=SLACK, reserve=RESERVE / 1e9, table=lines)
+        keep("memory_recipes", "Memory recipes", text)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from timing import report, seconds
+from document import keep
+from timing import seconds
 
 from talkgen.provenance import FRAMES, spread_frames
 from talkgen.video.reader import probe, read_frames
 from talkgen.video.watermark import THRESHOLD, Watermark, detect
 from talkgen.video.writer import VideoWriter
 
-REPORT = report("provenance")
 SECONDS = 2.0
 SIZES = ((640, 360), (1280, 720), (1920, 1080))
 
@@ -91,18 +91,16 @@ def milliseconds(width: int, height: int) -> tuple[float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("clips", type=Path)
-    parser.add_argument("--write", action="store_true", help=f"keep the tables in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     given = parser.parse_args()
     clips = [file for file in sorted(given.clips.glob("*.mp4")) if probe(file).frames > 1]
     with tempfile.TemporaryDirectory() as folder:
         rows = [of_clip(clip, Path(folder)) for clip in clips]
     column = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     lines = [
-        "# Watermark",
-        "",
-        f"`python benchmarks/provenance.py CLIPS --write`: {len(rows)} real clips of "
-        f"{column['side'].min():.0f} to {column['side'].max():.0f} pixels, {SECONDS:g} s of each, "
-        f"{FRAMES} frames examined. A score of {THRESHOLD:g} and more counts as found.",
+        f"{len(rows)} clips of {column['side'].min():.0f} to {column['side'].max():.0f} pixels, "
+        f"{SECONDS:g} s of each, {FRAMES} frames examined. A score of {THRESHOLD:g} and more counts as "
+        "found.",
         "",
         "| | found | least score | median | greatest |",
         "|---|---:|---:|---:|---:|",
@@ -144,7 +142,7 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     print(text)
     if given.write:
-        REPORT.write_text(text)
+        keep("provenance", "Watermark", text)
 
 
 if __name__ == "__main__":

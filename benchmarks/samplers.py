@@ -16,21 +16,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
-from timing import report, seconds
+from document import ROOT, keep
+from timing import seconds
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "reference"))
 
-from mixture import MIXTURE, SCHEDULE  # noqa: E402
+from mixture import MIXTURE, SCHEDULE
 
-from talkgen.diffusion.ddim import DDIM  # noqa: E402
-from talkgen.diffusion.dpm_solver import DPMSolver  # noqa: E402
-from talkgen.diffusion.sampler import Sampler  # noqa: E402
-from talkgen.diffusion.schedule import Estimate  # noqa: E402
-from talkgen.diffusion.unipc import UniPC  # noqa: E402
+from talkgen.diffusion.ddim import DDIM
+from talkgen.diffusion.dpm_solver import DPMSolver
+from talkgen.diffusion.sampler import Sampler
+from talkgen.diffusion.schedule import Estimate
+from talkgen.diffusion.unipc import UniPC
 
 CALLS = (4, 6, 8, 10, 12, 16, 25)
 SAMPLERS = {
@@ -39,22 +38,15 @@ SAMPLERS = {
     "UniPC, order 2": UniPC(),
     "UniPC, order 3": UniPC(order=3),
 }
-REPORT_TEXT = """# Samplers
-
-Error against the exact answer on a Gaussian mixture, as a ratio to DDIM with 25 leading steps (the published
-setting); columns are calls of the network. Made by `python benchmarks/samplers.py --write`.
+REPORT_TEXT = """Error against the exact answer on a Gaussian mixture, as a ratio to DDIM with 25 leading
+steps (the published setting); columns are calls of the network.
 
 {errors}
 
 Processor time of one thread; torch itself and the network are not counted.
 
 {costs}
-
-The samplers are our own since the numbers are the same (the tests hold those of diffusers
-0.42.1 to 5e-6), and the rest is needed anyway: learned-range variances and their bound, v-prediction,
-min-SNR weights, spacing by log-SNR. diffusers would install 62 MB for them.
 """
-REPORT = report("samplers")
 
 
 def error(sampler: Sampler) -> float:
@@ -129,15 +121,13 @@ def cost_table() -> list[str]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--write", action="store_true", help=f"keep the tables in {REPORT.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     text = REPORT_TEXT.format(errors="\n".join(error_table()), costs="\n".join(cost_table()))
     print(text)
     if chosen.write:
-        temporary = REPORT.with_suffix(".part")
-        temporary.write_text(text)
-        temporary.replace(REPORT)
+        keep("samplers", "Samplers", text)
 
 
 if __name__ == "__main__":

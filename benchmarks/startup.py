@@ -15,12 +15,10 @@ import json
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
-from timing import machine
+from document import keep
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "startup.md"
 COMMANDS = {
     "python": ["-c", "pass"],
     "import torch": ["-c", "import torch"],
@@ -91,7 +89,7 @@ def main() -> None:
     parser.add_argument("--stage", default="swaptalk_vqgan", help="an experiment that trains a network")
     parser.add_argument("--size", default="demo")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help=f"keep the tables in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     given = parser.parse_args()
     torch.set_num_threads(1)
     times = {name: processor_seconds(command, given.repeats) for name, command in COMMANDS.items()}
@@ -106,13 +104,8 @@ def main() -> None:
     lines += [f"| **together** | {first:.2f} | |", f"| a step after it | {parts['second step']:.2f} | |"]
     print("\n".join(lines))
     if given.write:
-        text = (
-            "# Start-up\n\nMade by `python benchmarks/startup.py --write`, which says what is measured. "
-            f"Processor time, least of {given.repeats}; {machine()}.\n\n" + "\n".join(lines) + "\n"
-        )
-        temporary = REPORT.with_suffix(".part")
-        temporary.write_text(text)
-        temporary.replace(REPORT)
+        text = f"Processor time, least of {given.repeats}.\n\n" + "\n".join(lines)
+        keep("startup", "Start-up", text)
 
 
 if __name__ == "__main__":

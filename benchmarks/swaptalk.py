@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from document import keep
 from hydra import compose, initialize_config_dir
-from timing import best_rate, flops, machine, report, seconds
+from timing import best_rate, flops, seconds
 from torch import nn
 
 from talkgen.configuration import build, config_folder
@@ -168,15 +169,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with torch.inference_mode():
         lines = measure(chosen.size, chosen.device, chosen.compile, chosen.repeats)
-    arguments = f"--size {chosen.size} --device {chosen.device}{' --compile' if chosen.compile else ''}"
-    head = (
-        f"# SwapTalk\n\nMade by `python benchmarks/swaptalk.py {arguments} --write`, which says what "
-        f"baseline and limit are. {machine(chosen.device)}. What the cache of codes saves in training: "
-        "[latents](latents.md).\n\n"
-    )
     print("\n".join(lines))
     if chosen.write:
-        report("swaptalk", chosen.device).write_text(head + "\n".join(lines) + "\n")
+        head = f"Size {chosen.size}. What the cache of codes saves in training: [latents](latents.md).\n\n"
+        keep("swaptalk", "SwapTalk", head + "\n".join(lines), device=chosen.device)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from document import keep
+
 from talkgen.cli import SPIN_COUNT
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance" / "threads.md"
 CORES = 2
 SECONDS = {"alone": 0.85, "beside": 4.0}  # real-time processes get 0.95 s of each
 SETTINGS: dict[str, dict[str, str]] = {
@@ -88,7 +88,7 @@ def measure(variables: dict[str, str], beside: bool, realtime: bool) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/performance")
     parser.add_argument("--repeats", type=int, default=3, help="the least counts")
     parser.add_argument("--realtime", action="store_true", help="see above")
     parser.add_argument("--child", type=float, help=argparse.SUPPRESS)
@@ -115,14 +115,8 @@ def main() -> None:
         )
     print("\n".join(lines))
     if chosen.write:
-        import torch
-
-        REPORT.write_text(
-            "# Threads\n\nMade by `python benchmarks/threads.py --write`, which says what is measured. Least "
-            f"of {chosen.repeats} medians, {CORES} cores of one {platform.machine()} CPU, torch "
-            f"{torch.__version__}. The commands of talkgen set GOMP_SPINCOUNT={SPIN_COUNT} unless it or "
-            "OMP_WAIT_POLICY is set.\n\n" + "\n".join(lines) + "\n"
-        )
+        about = f"Least of {chosen.repeats} medians, on {CORES} cores."
+        keep("threads", "Threads", f"{about}\n\n" + "\n".join(lines))
 
 
 if __name__ == "__main__":

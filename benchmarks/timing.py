@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -56,23 +52,6 @@ def best_rate(dtype: torch.dtype, device: str = "cpu") -> float:
     conv = torch.nn.Conv2d(256, 256, 3, padding=1).to(device, dtype).to(memory_format=torch.channels_last)
     x = torch.randn(1, 256, 80, 80, device=device).to(dtype).to(memory_format=torch.channels_last)
     return max(product, 2 * 9 * 256 * 256 * 80 * 80 / seconds(lambda: conv(x), 5, device))
-
-
-def machine(device: str = "cpu") -> str:
-    """What measured, and when: a line for the head of a table."""
-    if device == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-        what = f"{platform.machine()} CPU, {torch.get_num_threads()} of {cores} cores{load}"
-    else:
-        what = f"one {torch.cuda.get_device_name()}"
-    return f"{what}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-
-
-def report(name: str, device: str = "cpu") -> Path:
-    """Where a benchmark keeps its tables; those of a GPU lie beside those of the CPU."""
-    folder = Path(__file__).resolve().parents[1] / "docs" / "performance"
-    return folder / f"{name}{'' if device == 'cpu' else '_gpu'}.md"
 
 
 def _wait(device: str) -> None:

@@ -37,8 +37,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from document import keep, machine
 from lightning.pytorch import Callback, LightningModule, Trainer
-from timing import best_rate, machine
+from timing import best_rate
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -49,8 +50,6 @@ from talkgen.rehearsal import RehearsalData, batch_shape, frames_of, samples, st
 from talkgen.systems.checkpointing import checkpoint_networks
 from talkgen.systems.compilation import compile_networks
 
-ROOT = Path(__file__).resolve().parents[1]
-REPORT = ROOT / "docs" / "performance" / "training_steps.md"
 PARTS = ("loader", "forward", "backward", "experts", "metrics", "optimizer", "averages", "logging", "rest")
 METRICS = ("psnr", "seam", "sync_accuracy", "shifted_cosines", "every_cosine")
 FIRST = (  # what matters most comes first, should time run out
@@ -467,7 +466,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=230, help="begin nothing after so many")
     parser.add_argument("--override", action="append", default=[], help="of the configs, KEY=VALUE")
-    parser.add_argument("--write", action="store_true", help=f"keep the table in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/performance")
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     begun = time.perf_counter()
@@ -543,17 +542,12 @@ def main() -> None:
 
 def write(given: argparse.Namespace, rate: float, table: str, notes: str) -> None:
     """Keep the table."""
-    arguments = " ".join(item for item in sys.argv[1:] if item != "--write")
     lines = [
-        "# Where a training step's time goes\n",
-        f"Made by `python benchmarks/training_steps.py {arguments} --write`, which says what columns are. "
-        f"{machine(given.device)}. Best rate in {given.precision}: {rate / 1e12:.3f} TFLOP/s.\n",
+        f"Size {given.size}. Best rate in {given.precision}: {rate / 1e12:.3f} TFLOP/s.\n",
         table,
         f"\n{notes}\n" if notes else "",
     ]
-    temporary = REPORT.with_suffix(".part")
-    temporary.write_text("\n".join(lines))
-    temporary.replace(REPORT)
+    keep("training_steps", "Where a training step's time goes", "\n".join(lines), device=given.device)
 
 
 if __name__ == "__main__":

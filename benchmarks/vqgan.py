@@ -11,12 +11,12 @@ the same run and precision: that of a large matrix product, or of a 3×3 convolu
 from __future__ import annotations
 
 import argparse
-import platform
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from timing import best_rate, flops, report, seconds
+from document import keep
+from timing import best_rate, flops, seconds
 from torch import Tensor
 
 from talkgen.models.vqgan.vqgan import build_vqgan
@@ -32,7 +32,6 @@ MODES = {  # name → bfloat16, channels_last
     "bfloat16, channels_last": (True, True),
 }
 BASELINE_MODES = {"float32": (False, False), "bfloat16": (True, False)} | MODES
-REPORT = report("vqgan")
 
 
 def measure(repeats: int) -> list[str]:
@@ -73,20 +72,16 @@ def measure(repeats: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--write", action="store_true", help=f"keep the table in {REPORT.name}")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/performance")
     parser.add_argument("--repeats", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     with torch.inference_mode():
         lines = measure(chosen.repeats)
-    head = (
-        "# VQGAN\n\nMade by `python benchmarks/vqgan.py --write`, which says what the baseline and the limit "
-        f"are. One {SIZE}×{SIZE} picture, halves encoded apart, least of {chosen.repeats}, one "
-        f"thread of one {platform.machine()} CPU, torch {torch.__version__}.\n\n"
-    )
+    head = f"One {SIZE}×{SIZE} picture, halves encoded apart, least of {chosen.repeats}, one thread.\n\n"
     print("\n".join(lines))
     if chosen.write:
-        REPORT.write_text(head + "\n".join(lines) + "\n")
+        keep("vqgan", "VQGAN", head + "\n".join(lines))
 
 
 if __name__ == "__main__":
