@@ -80,7 +80,7 @@ INSIGHTFACE = "InsightFace models: non-commercial research only"
 DLIB_68 = "CC0 file, trained on 300-W: non-commercial"
 BFM = "Basel Face Model: non-commercial research only"
 MIT, BSD, APACHE, CC0 = "MIT", "BSD-3-Clause", "Apache-2.0", "CC0"
-WAV2LIP = "Wav2Lip: non-commercial research only (trained on LRS2)"
+WAV2LIP = "Wav2Lip: personal, research and other non-commercial use only (trained on LRS2)"
 
 _INSIGHTFACE_RELEASE = "https://github.com/deepinsight/insightface/releases/download/v0.7"
 _VGG_LIPSYNC = "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data"
@@ -313,7 +313,7 @@ _FILES = (
         "syncnet_v2",
         "syncnet_v2.model",
         "LSE-C and LSE-D (SyncNet of Chung and Zisserman)",
-        "SyncNet: research use, see its page",
+        "SyncNet: MIT (licence of its repository, syncnet_python)",
         "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
         54573114,
         (
@@ -325,7 +325,7 @@ _FILES = (
         "sfd_face",
         "sfd_face.pth",
         "face detector of the LSE pipeline (S3FD)",
-        "SyncNet: research use, see its page",
+        "SyncNet: MIT (licence of its repository, syncnet_python)",
         "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
         89844381,
         (
@@ -340,7 +340,13 @@ _FILES = (
         WAV2LIP,
         "",
         0,
-        (Page("https://github.com/Rudrabha/Wav2Lip#getting-the-weights"),),
+        (  # the present README names its folder, the one of 2021 also the file
+            Page("https://drive.google.com/drive/folders/1I-0dNLfFOSFwrfqjNa-SXuwaURHE5K4k"),
+            Page(
+                "https://github.com/Rudrabha/Wav2Lip/blob/06b5fdbb09d1a7241d652e8bb29393f4fd00c227/README.md"
+                "#getting-the-weights"
+            ),
+        ),
     ),
     # perception and distribution metrics
     WeightFile(
@@ -409,17 +415,17 @@ _FILES = (
         APACHE,
         "",
         0,
-        (Page("https://github.com/natanielruiz/deep-head-pose#pre-trained-models"),),
+        (Page("https://drive.google.com/open?id=1m25PrSE7g9D2q2XJVMR6IA7RaCvWSzCR"),),  # by its README
     ),
     WeightFile(
         "cosface_sphere20",
         "net_sphere20_data_vggface2_acc_9955.pth",
         "ID retrieval as face-swap papers have it (CosFace, 20 layers)",
-        "CosFace_pytorch: no licence stated; see its page",
+        "CosFace_pytorch: MIT (licence of its code; none is stated for this file, trained on VGGFace2)",
         "",
         0,
         (
-            Page("https://github.com/ygtxr1997/ReliableSwap"),
+            Page("https://github.com/ygtxr1997/ReliableSwap/blob/main/environment_preparation.md"),
             Page("https://github.com/MuggleWang/CosFace_pytorch"),
         ),
     ),
@@ -453,14 +459,14 @@ _FILES = (
         "pirender_face",
         "epoch_00190_iteration_000400000_checkpoint.pt",
         "PIRender's generator, the checkpoint of its authors",
-        "PIRender: non-commercial research only",
+        "PIRender: CC BY-NC 4.0",
         "",
         0,
-        (Page("https://github.com/RenYurui/PIRender"),),
+        (Page("https://drive.google.com/file/d/1-0xOf6g58OmtKtEWJlU3VlnfRqPN9Uq7"),),  # in face.zip
     ),
     WeightFile(
         "diff2lip_official",
-        "diff2lip_e7.15.pt",
+        "e7.24.1.3_model260000_paper.pt",
         "Diff2Lip, the checkpoint of its authors",
         "Diff2Lip: CC BY-NC 4.0",
         "",
@@ -479,6 +485,7 @@ _FILES = (
                 "https://app.koofr.net/content/links/a04deec9-0c59-4673-8b37-3d696fe63a5d/files/get/last.ckpt"
                 "?path=%2F2020-11-13T21-41-45_faceshq_transformer%2Fcheckpoints%2Flast.ckpt"
             ),
+            Page("https://k00.fr/qqfl2do8"),  # of the README
         ),
     ),
 )
