@@ -154,6 +154,17 @@ def test_a_checkpoint_that_is_kept_for_good_is_made_up_for(tmp_path):
         assert float(kept["state_dict"]["net.weight"]) == -done
 
 
+def test_validations_leave_no_trace_in_checkpoints(tmp_path):
+    """Of a training that was never stopped, and of one that goes on right after a validation."""
+    fit(Line(), [CheckpointEvery(tmp_path / "whole", every=2)], count=5)
+    with pytest.raises(Interrupted):
+        fit(Line(), [SendSignal(signal.SIGTERM, at=3), CheckpointEvery(tmp_path, every=100)], count=5)
+    fit(Line(), [CheckpointEvery(tmp_path, every=2)], count=5, resume=tmp_path / "last.ckpt")
+    for folder in (tmp_path / "whole", tmp_path):
+        loops = torch.load(folder / "last.ckpt", weights_only=True)["loops"]["fit_loop"]
+        assert set(loops["epoch_loop.val_loop.batch_progress"]["current"].values()) == {0}
+
+
 @pytest.mark.parametrize(
     "arguments", [{"every": 0}, {"every": 2, "mode": "up"}, {"every": 2, "keep_every": 3}]
 )

@@ -134,6 +134,17 @@ class CheckpointEvery(Callback):
         if self.keep_every and done % self.keep_every == 0 and (anew or not copy.exists()):
             _duplicate(self.folder / "last.ckpt", copy)
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Forget how many batches the last validation had.
+
+        Nobody asks, but Lightning counts them twice where it resumes right after a validation, and the file
+        would not be that of a training that was never stopped.
+        """
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]["current"]
+        progress |= dict.fromkeys(progress, 0)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the best."""
         value = trainer.callback_metrics.get(self.monitor) if self.monitor else None
