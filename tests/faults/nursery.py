@@ -222,6 +222,7 @@ def _serve() -> None:
                 answers.close()
                 _child(question)
             alive.add(answer)
+            ended.pop(answer, None)  # of an earlier process that had the same number
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
     for pid in alive:
