@@ -191,6 +191,8 @@ def test_blocks_that_were_spoilt_on_the_way_or_in_the_cache_are_fetched_again(
             file.write_bytes(file.read_bytes()[:-5])  # cut short
         window = remote.array(remote.clips[1], "landmarks", 3, 5)
         assert (window == local.array(local.clips[1], "landmarks", 3, 5)).all()
+        remote, server.faults = Store.open(URL, tmp_path / "2"), {"flipped": 1.0}  # three times in a row
+        assert (remote.frames(remote.clips[0]) == frames).all() and 0 < remote.retries <= 3 * 2
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(

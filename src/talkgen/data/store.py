@@ -48,6 +48,7 @@ _TIME_LAST = (
 )  # arrays whose last axis is time; on disk time is first in all, so that a window is one read
 _ENTRY = np.dtype([("offset", "<i8"), ("bytes", "<i8"), ("rows", "<i4"), ("crc", "<u4")])
 _END_OF_TAR = bytes(1024)
+_FETCHES = 3  # of what does not agree with its CRC-32, from a remote store
 _FRAME_SUFFIX = {"jpeg": ".mjpeg", "i420": ".yuv"}
 
 
@@ -334,8 +335,8 @@ class Store:
     """A prepared store, opened for reading; made by `Store.open`.
 
     Reading is safe from forked and spawned processes. Every frame is checked against its CRC-32 as it is
-    read; an array as a process first reads any of it, or all. What does not agree is fetched once more from a
-    remote store. Errors are `FileError`s that name the shard.
+    read; an array as a process first reads any of it, or all. What does not agree is fetched up to three
+    times more from a remote store. Errors are `FileError`s that name the shard.
 
     Args:
         source: where the files are.
@@ -539,7 +540,9 @@ class Store:
         data = self._source.read(clip.shard, start, size)
         if zlib.crc32(data) == crc:
             return data
-        if self._source.forget(clip.shard, start, size):
+        for _ in range(_FETCHES):
+            if not self._source.forget(clip.shard, start, size):
+                break
             data = self._source.read(clip.shard, start, size)
             if zlib.crc32(data) == crc:
                 return data
