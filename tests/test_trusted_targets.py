@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -44,3 +47,13 @@ def test_all_that_the_configs_build_is_trusted(group: str) -> None:
     """But the trainer and loggers, which only training builds."""
     for file in (config_folder() / group).glob("*.yaml"):
         refuse_foreign_targets(OmegaConf.to_container(OmegaConf.load(file), resolve=False), file)
+
+
+def test_looking_is_no_importing() -> None:
+    """A config names the data of its training as well, and with them Lightning."""
+    code = (
+        "import sys; from talkgen.trusted_targets import refuse_foreign_targets as look;"
+        "look({'_target_': 'talkgen.data.latent_data.LatentData'}, 'config.yaml');"
+        "sys.exit('lightning' in sys.modules or 'talkgen.data.latent_data' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
