@@ -180,7 +180,9 @@ def _pasted(
 ) -> Iterator[tuple[VideoJob, NDArray[np.uint8]]]:
     for piece in pieces:
         crops = iter([] if piece.crops is None else piece.crops)
-        for shown in piece.frames:
+        piece.frames.reverse()
+        while piece.frames:  # what is written is let go of: the stages before still hold the piece
+            shown = piece.frames.pop()
             frame = shown.frame
             if shown.has_face:
                 matrix = scaled(shown.job.video.matrices[shown.number], scale)
