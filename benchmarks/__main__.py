@@ -278,7 +278,7 @@ def render(folder: Path) -> Path:
     settings = DemoSettings(
         identities=4, clips_per_identity=1, swaps_per_identity=0, seconds=4.0, size_pixels=320
     )
-    generate_demo(settings, folder / "rendered", workers=1)
+    generate_demo(folder / "rendered", settings, workers=1)
     return folder / "rendered" / "videos"
 
 

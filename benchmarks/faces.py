@@ -76,7 +76,7 @@ def times(clip: Path) -> str:
     small_matrix = matrix / 4
     detection, at_native = seconds(lambda: detector.detect(frame)), seconds(lambda: native.detect(frame))
     rows = [
-        ("detection: S3FD at native resolution", seconds(usual_detection(frame), 2), detection),
+        ("detection: S3FD at native resolution", seconds(usual_detection(frame), repeats=2), detection),
         ("detection: SCRFD at native resolution", at_native, detection),
         (
             "detection in every 4th frame, the others interpolated (a frame)",
