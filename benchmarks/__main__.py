@@ -101,7 +101,8 @@ class Outcome:
     def row(self) -> str:
         """A line of the table."""
         said = f"{self.what}: {self.why}" if self.why else self.what
-        said = " ".join(said.replace(str(ROOT), ".").replace(str(Path.home()), "~").split()).replace("|", "/")
+        said = re.sub(r"(?<![\w.~])(/[\w.-]+)+/", "…/", said)  # folders of this machine
+        said = " ".join(said.split()).replace("|", "/")
         seconds = f"{self.seconds:.0f}" if self.seconds else "–"
         return f"| `{self.name}` | {seconds} | {said[:240]} | {date.today().isoformat()}, {processor()} |"
 
@@ -185,6 +186,8 @@ def cause(status: int, said: str) -> tuple[str, str]:
         return "skipped", f"needs {found[1]}"
     if found := re.match(r"ModuleNotFoundError: No module named '(\w+)'", last):
         return "skipped", f"needs the package {found[1]}"
+    if found := re.match(r"talkgen\.errors\.FileError: (.*: no such folder; `talkgen prepare)", last):
+        return "skipped", f"needs the store {found[1]}`"
     return "failed", last
 
 

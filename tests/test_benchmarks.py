@@ -112,6 +112,11 @@ def test_what_the_machine_lacks_is_no_failure(runner: ModuleType, fakes: Path) -
     said = "Traceback\ntalkgen.errors.MissingWeights: the weights 'x' are not here; talkgen weights get x\n"
     assert runner.cause(1, said) == ("skipped", "needs the weights 'x' are not here; talkgen weights get x")
     assert runner.cause(3, "") == ("failed", "exit status 3")
+    said = (
+        "talkgen.errors.FileError: /home/me/demo: no such folder; `talkgen prepare corpus=… out=…` makes it"
+    )
+    outcome = runner.Outcome("diff2lip", *runner.cause(1, said))
+    assert "| skipped: needs the store …/demo: no such folder; `talkgen prepare` |" in outcome.row()
 
 
 def test_the_last_benchmark_is_ended_when_time_is_up(runner: ModuleType, fakes: Path) -> None:
