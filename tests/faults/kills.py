@@ -25,6 +25,7 @@ State = dict[str, str]
 
 LIMIT_SECONDS = 240.0  # of one command here; the longest takes ten
 CLIPS = 4  # of a batch that is generated
+MISSES = 20  # trials for one in which the command had not ended before its moment
 
 # Every system, in the order in which stages build on each other: its method, and settings that have all of it
 # happen within a few steps.
@@ -287,6 +288,9 @@ def kill_and_resume(
     trial = 0
     while tally.tried < kills:
         trial += 1
+        if trial > MISSES * kills:
+            tally.fail("ends before it is killed")
+            break
         folder = room / f"killed{trial}"
         folder.mkdir()
         scenario.begin(folder)

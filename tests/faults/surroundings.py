@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from kills import (
     LIMIT_SECONDS,
+    MISSES,
     RHYTHM,
     Scenario,
     State,
@@ -62,6 +63,9 @@ def stop_and_resume(nursery: Nursery, base: Path, room: Path, times: int, seed: 
         trial = 0
         while tally.tried < times:
             trial += 1
+            if trial > MISSES * times:
+                tally.fail("ends before it is asked to")
+                break
             folder = _begun(scenario, room / f"stopped{place}-{trial}")
             number = (signal.SIGTERM, signal.SIGINT)[tally.tried % 2]
             child = nursery.start(scenario.function, [list(scenario.arguments)], folder)
