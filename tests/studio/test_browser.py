@@ -16,7 +16,7 @@ webdriver = pytest.importorskip(
 )
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-SECONDS = 60
+SECONDS = 150  # longer than the studio looks at a file
 
 
 @pytest.fixture()
@@ -34,20 +34,42 @@ def page(running: Any) -> Iterator[Any]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.get(f"http://127.0.0.1:{running.port}/")
-    yield driver
-    driver.quit()
+    try:
+        driver.get(f"http://127.0.0.1:{running.port}/")
+        wait_until_ready(driver)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait_until_ready(page: Any) -> None:
+    """Until the page has asked the studio for its state and drawn itself."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    ready = "return !window.isOld && document.body !== null && document.body.dataset.ready === 'yes'"
+    WebDriverWait(page, SECONDS).until(lambda driver: driver.execute_script(ready), "the page does not begin")
+
+
+def reload(page: Any) -> None:
+    """Load the page anew. The driver may come back while the old one is still there, and what is clicked in
+    that is lost."""
+    page.execute_script("window.isOld = true")
+    page.refresh()
+    wait_until_ready(page)
 
 
 def find(page: Any, selector: str) -> Any:
     """What is on the page and visible, once it is."""
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
     def seen(driver: Any) -> Any:
         there = [one for one in driver.find_elements("css selector", selector) if one.is_displayed()]
         return there[0] if there else None
 
-    return WebDriverWait(page, SECONDS).until(seen, f"{selector} does not appear")
+    # what was there when it was looked for may have been drawn anew when it is looked at
+    waiting = WebDriverWait(page, SECONDS, ignored_exceptions=[StaleElementReferenceException])
+    return waiting.until(seen, f"{selector} does not appear")
 
 
 def press(page: Any, selector: str) -> None:
@@ -103,7 +125,7 @@ def test_a_bad_file_says_why_and_consent_stays(page: Any, media: Path) -> None:
         "text.mp4: this is no picture, video or sound"
         in find(page, "[data-role=target] .refusal:not(:empty)").text
     )
-    page.refresh()
+    reload(page)
     find(page, "#tab-generate [data-go]").click()
     assert "Face: choose a file" in find(page, "#tab-generate > * .refusal:not(:empty)").text
     assert not page.find_element("css selector", "#consent").is_displayed()
