@@ -284,7 +284,7 @@ def kill_and_resume(
     if ended.code:
         tally.fail(f"does not even run undisturbed: {ended.said[-500:]}")
         return tally
-    wanted = scenario.state(whole)
+    wanted, seconds = scenario.state(whole), ended.seconds
     trial = 0
     while tally.tried < kills:
         trial += 1
@@ -298,7 +298,10 @@ def kill_and_resume(
         for _ in range(min(moments.randint(1, at_a_time), kills - tally.tried)):
             share = moments.uniform(0.02, 0.98)
             child = nursery.start(scenario.function, [list(scenario.arguments)], folder)
-            if child.wait(share * ended.seconds) is None:
+            early = child.wait(share * seconds)
+            if early is not None:
+                seconds = min(seconds, early.seconds)  # the machine is less busy by now
+            else:
                 child.kill()
                 killed = child.wait()
                 if killed is not None and killed.code == -signal.SIGKILL:
