@@ -171,6 +171,7 @@ class Nursery:
 def _child(task: dict[str, Any]) -> None:
     """Never returns."""
     code = 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what shells run in the background
     try:
         log = os.open(task["log"], os.O_WRONLY | os.O_APPEND)
         nothing = os.open(os.devnull, os.O_RDONLY)
