@@ -77,7 +77,7 @@ BENCHMARKS = (
     Benchmark("diff2lip_network", 210, "--repeats 2"),
     Benchmark("data_scale", 240),
     Benchmark("training_steps", 250, "--seconds 240"),
-    Benchmark("memory_recipes", 330, "--measure"),
+    Benchmark("memory_recipes", 20),
     Benchmark("evaluation", 420, f"{CLIPS} --clips 3 --frames 25 --processes 2"),
 )
 
