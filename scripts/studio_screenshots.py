@@ -127,7 +127,9 @@ def make(page: Any, address: str, task: str) -> None:
             raise SystemExit(f"{task}: the example does not come")
         time.sleep(0.2)
     find(page, f"#tab-{task} [data-go]").click()
-    find(page, f"#tab-{task} .job[data-state=done]", WAIT_SECONDS)
+    ended = find(page, f"#tab-{task} .job:is([data-state=done], [data-state=failed])", WAIT_SECONDS)
+    if ended.get_attribute("data-state") == "failed":
+        raise SystemExit(f"{task}: {ended.text}")
     page.execute_script(
         "for (const one of document.querySelectorAll('.job video'))"
         " one.currentTime = Math.min(1.2, one.duration / 2)"
