@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from talkgen.data.clip import Clip
 from talkgen.data.clip_rows import FORMAT, ClipRows
-from talkgen.data.files import only_one, temporary_name, write_atomically
+from talkgen.data.files import only_one, write_array, write_atomically
 from talkgen.data.store import Store
 from talkgen.errors import FileError
 
@@ -97,13 +97,9 @@ def _make(
         list(zip(clips, files, strict=True)), desc=title, unit="clip", disable=not progress
     ):
         if not file.is_file():
-            temporary = temporary_name(file).with_suffix(".npy")
-            np.save(temporary, make(clip))
-            temporary.replace(file)
+            write_array(file, make(clip))
     arrays = [np.load(file, allow_pickle=False) for file in files]
-    temporary = temporary_name(folder / "array.npy").with_suffix(".npy")
-    np.save(temporary, np.concatenate(arrays))
-    temporary.replace(folder / "array.npy")
+    write_array(folder / "array.npy", np.concatenate(arrays))
     rows = {clip.id: len(array) for clip, array in zip(clips, arrays, strict=True)}
     description = {"format": FORMAT, "key": key, "clips": rows}
     write_atomically(folder / "cache.json", json.dumps(description, ensure_ascii=False).encode())

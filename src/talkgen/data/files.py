@@ -8,10 +8,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from talkgen.errors import FileError
 from talkgen.unfinished import unfinished_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +25,34 @@ def temporary_name(file: str | Path) -> Path:
     return unfinished_name(file)
 
 
+@contextmanager
+def written_atomically(file: str | Path) -> Iterator[BinaryIO]:
+    """A stream into a temporary file, which is renamed to `file` at the end, or removed after an error."""
+    temporary = temporary_name(file)
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_atomically(file: str | Path, content: bytes) -> None:
     """Write `content` under a temporary name, then rename it to `file`."""
-    temporary = temporary_name(file)
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    with written_atomically(file) as stream:
+        stream.write(content)
+
+
+def write_array(file: str | Path, array: NDArray[Any]) -> None:
+    """`numpy.save` under a temporary name, then rename.
+
+    To a file, NumPy writes by itself and does not say that the disk is full; to anything else it hands bytes.
+    """
+    import numpy as np
+
+    with written_atomically(file) as stream:
+        np.save(SimpleNamespace(write=stream.write), array, allow_pickle=False)
 
 
 def read_description(file: Path, version: int, missing: str) -> dict[str, Any]:

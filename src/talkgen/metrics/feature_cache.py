@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from talkgen.data.files import temporary_name
+from talkgen.data.files import write_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,10 +51,7 @@ class FeatureCache:
         """Keep an array."""
         file = self._file(key)
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(file)
-        with temporary.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-        temporary.replace(file)
+        write_array(file, array)
         self.kept += 1
 
     def trim(self) -> int:
