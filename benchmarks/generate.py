@@ -2,9 +2,10 @@
 
     python benchmarks/generate.py clips/ --run runs/swaptalk-demo            # prints the tables
     python benchmarks/generate.py clips/ --run runs/swaptalk-demo --write    # keeps them in docs/performance
+    python benchmarks/generate.py clips/ --run runs/swaptalk-demo --only memory --seconds 5 60 --write
 
-Three real clips are put into 1920 × 1080 at 25, 30 and 23.976 frames a second, and one of them is played to
-and fro until it lasts 5 and 60 seconds (half an hour on two cores; --height 720 --seconds 4 16 is quicker).
+Three real clips are put into 1920 × 1080 at 25, 30 and 23.976 frames a second (``--only pixels``), and one of
+them is played to and fro until it lasts 5 and 60 seconds (``--only memory``: some six minutes of one core).
 Each goes through the real command in a process of its own, lips only. Pixels are compared where nothing is
 generated, with those of the same video written anew without a change: that is the encoder's own noise. The
 sound of the video may end up to one frame after its pictures, and the result lasts as long as the sound.
@@ -132,8 +133,8 @@ def length(clip: Path, seconds: float, run: Path, folder: Path, height: int) -> 
     return f"| {seconds:g} s | {outcome.megabytes:.0f} | {outcome.times_real:.1f} |"
 
 
-def report(rows: list[str], lengths: list[str], run: Path, height: int) -> str:
-    """The page."""
+def pixels_table(rows: list[str], run: Path, height: int) -> str:
+    """What is kept, as it stands in docs/performance."""
     lines = [
         f"{len(rows)} clips in {height * 16 // 9} × {height} by {run.name}, lips only. PSNR in dB where "
         "nothing is generated.",
@@ -142,10 +143,18 @@ def report(rows: list[str], lengths: list[str], run: Path, height: int) -> str:
         "| frames without a face |",
         "|---:|---:|---:|---:|---|---:|---:|---:|---:|",
         *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def memory_table(rows: list[str], run: Path, height: int) -> str:
+    """Memory over length, as it stands in docs/performance."""
+    lines = [
+        f"A clip in {height * 16 // 9} × {height} by {run.name}, lips only.",
         "",
         "| length | peak memory, MB | seconds of work a second of video, start included |",
         "|---|---:|---:|",
-        *lengths,
+        *rows,
     ]
     return "\n".join(lines) + "\n"
 
@@ -156,17 +165,23 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of a trained method")
     parser.add_argument("--height", type=int, default=1080, help="pixels (default 1080)")
     parser.add_argument("--seconds", type=float, nargs="+", default=[5, 60], help="lengths (default 5 60)")
+    parser.add_argument("--only", choices=("pixels", "memory"), help="one of the tables")
     parser.add_argument("--write", action="store_true", help="keep the tables in docs/performance")
     given = parser.parse_args()
     clips = talking(given.clips)
+    how = given.run, given.height
+    texts = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = [kept(c, r, given.run, folder, given.height) for c, r in zip(clips, RATES, strict=True)]
-        lengths = [length(clips[0], s, given.run, folder, given.height) for s in given.seconds]
-    text = report(rows, lengths, given.run, given.height)
-    print(text)
-    if given.write:
-        keep("generate", "talkgen generate", text)
+        at = given.run, Path(name), given.height
+        if given.only != "memory":
+            rows = [kept(clip, rate, *at) for clip, rate in zip(clips, RATES, strict=True)]
+            texts["table"] = pixels_table(rows, *how)
+        if given.only != "pixels":
+            texts["memory"] = memory_table([length(clips[0], s, *at) for s in given.seconds], *how)
+    for part, text in texts.items():
+        print(text)
+        if given.write:
+            keep("generate", "talkgen generate", text, part)
 
 
 def talking(folder: Path) -> list[Path]:
