@@ -178,3 +178,15 @@ def test_curves_have_a_plot_a_family_and_metric(tmp_path: Path) -> None:
     blue = np.abs(picture.astype(int) - [180, 119, 31]).sum(-1) < 30
     assert blue[:200, :300].any() and blue[:200, 300:].any()
     assert blue[200:400, 300:].any() and not blue[200:400, :300].any()
+
+
+def test_places_without_a_number_are_not_joined_and_empty_columns_are_left_out(tmp_path: Path) -> None:
+    blue = []
+    for labels in (("hand", "microphone"), (None, None)):
+        pair = zip((0, 1), labels, strict=True)
+        points = [Curve("o", level, "a", {"x": 1.0 + level, "y": None}, label) for level, label in pair]
+        draw_curves(points, ["x", "y"], tmp_path / "curves.png")
+        picture = cv2.imread(str(tmp_path / "curves.png"))
+        assert picture.shape == (200 + 30, 300, 3)
+        blue.append(int((np.abs(picture[:200].astype(int) - [180, 119, 31]).sum(-1) < 30).sum()))
+    assert 0 < blue[0] < blue[1] / 3

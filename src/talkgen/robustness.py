@@ -56,6 +56,7 @@ class Change:
         language: of the clips that are scored.
         source: whose face is put in, of all people of the split: who is most ``alike`` to a recogniser, or
             most ``unlike``; None: the clip's own person stays.
+        label: what stands at the place on the axis, of families that have no number; None: the level.
     """
 
     family: str
@@ -67,6 +68,7 @@ class Change:
     references: Literal["spread", "near", "far"] = "spread"
     language: str | None = None
     source: Literal["alike", "unlike"] | None = None
+    label: str | None = None
 
 
 CHANGES: tuple[Change, ...] = (
@@ -92,18 +94,30 @@ CHANGES: tuple[Change, ...] = (
         Change("kbit a second", rate, f"Opus, {rate} kbit/s", sound=partial(low_bit_rate, kilobits=rate))
         for rate in (32, 16, 8)
     ),
-    Change("others are heard", 0, "laughter beside the speech", sound=partial(interrupted, by="laughter")),
-    Change("others are heard", 1, "coughs beside the speech", sound=partial(interrupted, by="coughs")),
-    Change("silence", 0, "silence", sound=silent),
+    Change(
+        "others are heard",
+        0,
+        "laughter beside the speech",
+        sound=partial(interrupted, by="laughter"),
+        label="laughter",
+    ),
+    Change(
+        "others are heard",
+        1,
+        "coughs beside the speech",
+        sound=partial(interrupted, by="coughs"),
+        label="coughs",
+    ),
+    Change("silence", 0, "silence", sound=silent, label="silence"),
     *(Change("yaw, °", yaw, f"head turned by {yaw}°", yaw_degrees=yaw) for yaw in (0, 15, 30, 45, 60)),
-    Change("occluder", 0, "microphone before the mouth", pictures=microphone),
-    Change("occluder", 1, "hand before the mouth", pictures=hand),
-    Change("reference", 0, "reference frames near", references="near"),
-    Change("reference", 1, "reference frames far", references="far"),
-    Change("language", 0, "English", language="en"),
-    Change("language", 1, "Mandarin", language="zh"),
-    Change("source", 0, "the face of who is most alike", source="alike"),
-    Change("source", 1, "the face of who is most unlike", source="unlike"),
+    Change("occluder", 0, "microphone before the mouth", pictures=microphone, label="microphone"),
+    Change("occluder", 1, "hand before the mouth", pictures=hand, label="hand"),
+    Change("reference", 0, "reference frames near", references="near", label="near"),
+    Change("reference", 1, "reference frames far", references="far", label="far"),
+    Change("language", 0, "English", language="en", label="English"),
+    Change("language", 1, "Mandarin", language="zh", label="Mandarin"),
+    Change("source", 0, "the face of who is most alike", source="alike", label="most alike"),
+    Change("source", 1, "the face of who is most unlike", source="unlike", label="most unlike"),
 )
 
 
@@ -219,7 +233,13 @@ def score_robustness(
     if table is None:
         raise TalkgenError("none of the changes can be made on this corpus")
     curves = [
-        Curve(change.family, change.level, method, {c: cell.value for c, cell in row.cells.items()})
+        Curve(
+            change.family,
+            change.level,
+            method,
+            {c: cell.value for c, cell in row.cells.items()},
+            change.label,
+        )
         for (change, method), row in zip(of_change, rows, strict=True)
     ]
     draw_curves(curves, [column.name for column in table.columns], out / "curves.png")

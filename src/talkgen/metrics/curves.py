@@ -21,23 +21,29 @@ INK, FAINT = (30, 30, 30), (215, 215, 215)
 
 @dataclass(frozen=True)
 class Curve:
-    """One point: of a family of changes, at a level, by a method; column → value (None: none)."""
+    """One point: of a family of changes, at a level, by a method; column → value (None: none).
+
+    ``label`` stands in the place of the level where that is no number; such points are not joined.
+    """
 
     family: str
     level: float
     method: str
     values: Mapping[str, float | None]
+    label: str | None = None
 
 
 def draw_curves(points: Sequence[Curve], columns: Sequence[str], file: Path) -> None:
     """A grid of small plots: a row a family, a column a metric, a colour a method; PNG.
 
-    Points of the family ``none`` are the dashed line in every plot of their metric.
+    Points of the family ``none`` are the dashed line in every plot of their metric. Columns without any value
+    are left out.
     """
+    columns = [column for column in columns if any(p.values.get(column) is not None for p in points)]
     families = [name for name in dict.fromkeys(point.family for point in points) if name != "none"]
     methods = list(dict.fromkeys(point.method for point in points))
     rows = []
-    for family in families:
+    for family in families if columns else []:
         plots = [_plot(points, family, column, methods) for column in columns]
         rows.append(np.concatenate(plots, 1))
     if not rows:
@@ -71,8 +77,13 @@ def _plot(points: Sequence[Curve], family: str, column: str, methods: Sequence[s
         _, y = at(levels[0], value)
         cv2.line(picture, (MARGIN_LEFT, y), (right, y), FAINT, 1)
         _write(picture, f"{value:.3g}", (6, y + 4), MARGIN_LEFT - 10)
+    labels = {point.level: point.label for point in own}
     for level in levels:
-        _write(picture, f"{level:g}", (at(level, low)[0] - 8, HEIGHT - 14), 40)
+        place = at(level, low)[0]
+        if (label := labels[level]) is None:
+            _write(picture, f"{level:g}", (place - 8, HEIGHT - 14), 40)
+        else:
+            _write(picture, label, (min(max(place - 30, 2), WIDTH - 84), HEIGHT - 14), 80)
     for number, method in enumerate(methods):
         colour = COLOURS[number % len(COLOURS)]
         for point in plain:
@@ -82,7 +93,8 @@ def _plot(points: Sequence[Curve], family: str, column: str, methods: Sequence[s
                     cv2.line(picture, (x, y), (x + 4, y), colour, 1)
         mine = sorted((p for p in own if p.method == method), key=lambda p: p.level)
         places = [at(p.level, float(p.values[column] or 0.0)) for p in mine]
-        for start, end in itertools.pairwise(places):
+        joined = all(point.label is None for point in mine)
+        for start, end in itertools.pairwise(places if joined else []):
             cv2.line(picture, start, end, colour, 2, cv2.LINE_AA)
         for place in places:
             cv2.circle(picture, place, 4, colour, -1, cv2.LINE_AA)
