@@ -79,11 +79,11 @@ def _plot(points: Sequence[Curve], family: str, column: str, methods: Sequence[s
         _write(picture, f"{value:.3g}", (6, y + 4), MARGIN_LEFT - 10)
     labels = {point.level: point.label for point in own}
     for level in levels:
-        place = at(level, low)[0]
+        x = at(level, low)[0]
         if (label := labels[level]) is None:
-            _write(picture, f"{level:g}", (place - 8, HEIGHT - 14), 40)
+            _write(picture, f"{level:g}", (x - 8, HEIGHT - 14), 40)
         else:
-            _write(picture, label, (min(max(place - 30, 2), WIDTH - 84), HEIGHT - 14), 80)
+            _write(picture, label, (min(max(x - 30, 2), WIDTH - 84), HEIGHT - 14), 80)
     for number, method in enumerate(methods):
         colour = COLOURS[number % len(COLOURS)]
         for point in plain:
