@@ -197,3 +197,17 @@ def test_a_rate_that_no_sound_has_is_refused(tmp_path, rate):
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(FileError, match=r"samples a second|cannot be decoded"):
         load_waveform(tmp_path / "a.wav")
+
+
+def test_a_header_that_promises_hours_costs_no_memory(tmp_path, monkeypatch):
+    """Sound is read in pieces, until there is none."""
+    monkeypatch.setattr("talkgen.audio.waveform._READ_FRAMES", 1000)
+    sound = np.sin(np.arange(4321, dtype=np.float32) / 9) * 0.5
+    soundfile.write(tmp_path / "a.flac", np.stack([sound, -sound / 2], axis=1), 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    whole = load_waveform(tmp_path / "a.flac")
+    assert np.allclose(whole, sound / 4, atol=1e-4) and len(whole) == 4321
+    content[21] |= 0x0F  # the upper bits of STREAMINFO's 36 for the number of samples
+    (tmp_path / "b.flac").write_bytes(content)
+    assert soundfile.info(tmp_path / "b.flac").frames > 6e10
+    assert np.array_equal(load_waveform(tmp_path / "b.flac"), whole)

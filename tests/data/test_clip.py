@@ -65,6 +65,7 @@ def test_manifest_file(tmp_path: Path) -> None:
         ("start_seconds", '"now"', "start_seconds is 'now', should be float or int"),
         ("start_seconds", "NaN", "start_seconds is nan"),
         ("start_seconds", "9" * 400, "too large"),
+        ("start_seconds", "1e308", "start_seconds is 1e"),
         ("notes", "9" * 5000, "4300 digits"),
         ("video", "null", "video is 'None', should be str"),
         ("notes", '"\\ud800"', "surrogates not allowed"),

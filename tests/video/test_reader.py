@@ -273,3 +273,12 @@ def test_a_jump_of_timestamps_is_not_filled_with_pictures(tmp_path):
         list(made)
     pauses = video(tmp_path / "b.mkv", frames=3, times=[0, 0.04, 1500])  # a talk with slides
     assert sum(1 for _ in read_frames(pauses, fps=1)) in (1500, 1501)
+    late = video(tmp_path / "c.mkv", frames=3, times=[2000, 2000.04, 2000.08], seconds_of_sound=1)
+    with pytest.raises(FileError, match=r"jumps from 0\.00 s to 2000"):
+        next(read_frames(late, fps=25))
+
+
+def test_a_picture_every_hour_is_a_broken_header(tmp_path):
+    file = write_numbered(tmp_path / "a.mp4", [0.0, 4000.0, 8000.0])
+    with pytest.raises(FileError, match=r"states a picture every \d+ s"):
+        next(read_frames(file, fps=25))

@@ -37,6 +37,8 @@ _RATES = (1000, 1_000_000)
 _LONGEST_GAP_SECONDS = 1800.0
 # Codecs with memory (AAC, MP3, Opus) need a few packets before the wanted place to give the same samples.
 _PREROLL_SECONDS = 0.5
+_READ_FRAMES = 1 << 22  # at once
+_NO_SOUND = np.zeros(0, np.float32)
 
 
 def load_waveform(
@@ -182,12 +184,18 @@ def _read_soundfile(
         _refuse_rate(path, source_rate)
         first, stop, skipped = _source_span(source_rate, sample_rate, start_seconds, seconds)
         if first >= sound.frames:
-            return np.zeros(0, np.float32), source_rate, skipped
+            return _NO_SOUND, source_rate, skipped
         sound.seek(first)
-        count = -1 if stop is None else min(stop, sound.frames) - first
-        samples = sound.read(count, dtype="float32", always_2d=True)
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-    return mono, source_rate, skipped
+        pieces: list[NDArray[np.float32]] = []
+        left = sound.frames - first if stop is None else min(stop, sound.frames) - first
+        while left > 0:  # a damaged header promises what is not there: memory for it is taken as it comes
+            samples = sound.read(min(left, _READ_FRAMES), dtype="float32", always_2d=True)
+            if not len(samples):
+                break
+            mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+            pieces.append(mono)
+            left -= len(samples)
+    return pieces[0] if len(pieces) == 1 else np.concatenate([_NO_SOUND, *pieces]), source_rate, skipped
 
 
 def _read_container(

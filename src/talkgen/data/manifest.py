@@ -17,6 +17,9 @@ from talkgen.errors import FileError
 
 _Line = TypeVar("_Line", RawClip, Clip)
 
+LARGEST = 1e9
+"""No time, size or count of a clip is as large; what is was damaged."""
+
 
 def write_manifest(file: str | Path, clips: Iterable[RawClip | Clip]) -> None:
     """Write one line a clip, under a temporary name first."""
@@ -72,7 +75,7 @@ def refuse_mistyped(clip: RawClip | Clip) -> None:
         value = getattr(clip, name)
         if type(value) not in kinds:
             raise TypeError(f"{name} is {str(value)[:80]!r}, should be {said}")
-        if type(value) in (float, int) and not math.isfinite(value):
+        if type(value) in (float, int) and not (math.isfinite(value) and abs(value) < LARGEST):
             raise ValueError(f"{name} is {value}")
         if type(value) is str and not value.isascii():
             value.encode()  # half a surrogate pair is no text that can be written

@@ -254,15 +254,19 @@ def _decoded(file: str | Path, start: float) -> Iterator[tuple[float, _Picture, 
             else:
                 container = stack.enter_context(open_container(file))
                 stream = video_stream(container, file)
+        if period > LONGEST_STILL_SECONDS:
+            raise FileError(
+                file, f"states a picture every {period:.0f} s: its header is broken; re-encode it"
+            )
         aspect = _pixel_aspect(stream)
         time = -period
         count = 0
         try:
             for frame in container.decode(stream):
                 stamp = frame.pts if frame.pts is not None else frame.dts
-                before = time
+                before = time if count else start
                 time = time + period if stamp is None else float(stamp * stream.time_base) - zero
-                if count and time - before > LONGEST_STILL_SECONDS:
+                if time - before > LONGEST_STILL_SECONDS:
                     raise FileError(
                         file,
                         f"jumps from {before:.2f} s to {time:.2f} s: its timestamps are broken; re-encode it",
