@@ -25,6 +25,12 @@ WEIGHTS = "system.weights"
 AUGMENTATION = "talkgen.systems.augmentation.VoiceAugmentation"
 
 
+GAN_FROM_THE_START = (  # the demo's begins when the training ends
+    "size.diff2lip_diffusion.discriminator_start=0",
+    "size.diff2lip_diffusion.adversarial_start=0",
+)
+
+
 def _voice(noise: float) -> list[str]:
     return [f"system.augmentation={{_target_:{AUGMENTATION},gain:0.5,shift:4,noise:{noise}}}"]
 
@@ -34,6 +40,7 @@ def _terms(sync: float, perceptual: float, adversarial: float) -> list[str]:
         f"{WEIGHTS}.sync={sync}",
         f"{WEIGHTS}.perceptual={perceptual}",
         f"{WEIGHTS}.adversarial={adversarial}",
+        *(GAN_FROM_THE_START if adversarial else ()),
     ]
 
 
@@ -44,6 +51,7 @@ def _frames(count: int) -> list[str]:
         f"data.batch_size={20 // count}",
         f"{WEIGHTS}.sync=0",
         f"{WEIGHTS}.adversarial=0.5",
+        *GAN_FROM_THE_START,
         f"system.sequence.discriminator.in_channels={3 * count}",
     ]
 

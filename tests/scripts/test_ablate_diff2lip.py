@@ -40,6 +40,11 @@ def test_a_sweep_shares_one_expert(commands: Any, tmp_path: Path) -> None:
         place = tmp_path / "ab" / variant / "seed-1" / "sync_expert"
         assert place.resolve() == (tmp_path / "ab" / "base" / "seed-0" / "sync_expert").resolve()
     assert all("size=tiny" in given for given in commands.given if given[0] == "train")
+    begin = "size.diff2lip_diffusion.adversarial_start=0"  # where the size ends before it begins
+    trained_with = [given for given in commands.given if begin in given]
+    assert {word for given in trained_with for word in given if word.startswith("name=")} == {
+        f"name=ab/with_gan/seed-{seed}/diff2lip_diffusion" for seed in (0, 1)
+    }
     table = (tmp_path / "ab" / "losses.md").read_text()
     assert "reconstruction only" in table and "0.550 ± 0.071" in table
     wrong = next(line for line in table.splitlines() if line.startswith("| mouth opening r, another clip's"))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from talkgen.audio.alignment import frames_in, sample_range
 from talkgen.audio.frame_features import FrameFeatures
-from talkgen.configuration import build
+from talkgen.configuration import RunFolder, build
 from talkgen.diffusion.gaussian import GaussianDiffusion
 from talkgen.diffusion.sampler import Sampler
 from talkgen.errors import TalkgenError
@@ -317,14 +317,17 @@ def load_motion(
     carried = int(OmegaConf.select(system, "conditions.carried", default=10))
     frames = max(int(config.data.window.frames), carried + 10)
     windowing = Windowing(frames, carried, min(5, frames - carried - 1))
-    motion = Motion(denoiser, space, build(system.diffusion), codec, _morphable_model(config))
+    motion = Motion(denoiser, space, build(system.diffusion), codec, _morphable_model(config, trained.folder))
     features = FrameFeatures(
         config.data.features.kind, config.data.features.network, "cpu" if device == "cpu" else device
     )
     return MotionGenerator(motion, features, sampler, rule, windowing, device)
 
 
-def _morphable_model(config: DictConfig) -> str:
+def _morphable_model(config: DictConfig, run: RunFolder) -> str:
     from talkgen.data.disentangled import Disentangled
 
-    return Disentangled(config.disentangled).description.morphable_model
+    place = Path(config.disentangled)
+    if not place.exists():  # a method's folder that was moved has taken its stages along
+        place = run.path.parent / place.name
+    return Disentangled(place).description.morphable_model
