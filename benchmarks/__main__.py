@@ -78,7 +78,9 @@ BENCHMARKS = (
     Benchmark("data_scale", 240),
     Benchmark("training_steps", 250, "--seconds 240"),
     Benchmark("memory_recipes", 20),
-    Benchmark("evaluation", 420, f"{CLIPS} --clips 3 --frames 25 --processes 2"),
+    Benchmark(
+        "evaluation", 420, f"{CLIPS} --clips 8 --frames 50 --size 256 --baseline-clips 1 --processes 2"
+    ),
 )
 
 

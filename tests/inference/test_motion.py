@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from talkgen.audio.frame_features import FrameFeatures
+from talkgen.configuration import RunFolder
 from talkgen.diffusion.dpm_solver import DPMSolver
 from talkgen.diffusion.gaussian import GaussianDiffusion
 from talkgen.errors import TalkgenError
@@ -15,7 +20,7 @@ from talkgen.face3d.head import build_head
 from talkgen.face3d.head_motion import GENERATORS
 from talkgen.face3d.motion_statistics import lid_closure, motion_statistics
 from talkgen.face3d.subspaces import LANDMARKS, disentangle, motion_energy
-from talkgen.inference.motion import Motion, MotionGenerator, there_and_back
+from talkgen.inference.motion import Motion, MotionGenerator, _morphable_model, there_and_back
 from talkgen.models.disenttalk.denoiser import MotionDenoiser
 from talkgen.models.disenttalk.motion_space import MotionSpace
 from talkgen.models.disenttalk.noise import motion_schedule
@@ -158,3 +163,24 @@ def test_nonsense_is_refused(generator: MotionGenerator) -> None:
         given = {"features": heard, "start": start, **arguments}
         with pytest.raises(TalkgenError, match=cause):
             generator.generate(**given)  # type: ignore[arg-type]
+
+
+def test_a_method_that_was_moved_brings_its_subspaces_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path in the run's config is that of where it was trained."""
+    import talkgen.data.disentangled
+
+    opened: list[Path] = []
+
+    def note(folder: Path) -> SimpleNamespace:
+        opened.append(folder)
+        return SimpleNamespace(description=SimpleNamespace(morphable_model="demo"))
+
+    monkeypatch.setattr(talkgen.data.disentangled, "Disentangled", note)
+    config = OmegaConf.create({"disentangled": str(tmp_path / "old" / "parts")})
+    run = RunFolder(tmp_path / "new" / "disenttalk_motion")
+    assert _morphable_model(config, run) == "demo"
+    (tmp_path / "old" / "parts").mkdir(parents=True)
+    _morphable_model(config, run)
+    assert opened == [tmp_path / "new" / "parts", tmp_path / "old" / "parts"]
