@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterable, Iterator
-from queue import Empty, Full, Queue
+from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
-_LOOK_SECONDS = 0.1  # how often a waiting thread looks whether it is still wanted
 
 
 class _End:
@@ -20,32 +18,29 @@ class _End:
 
 
 def prefetch(items: Iterable[T], depth: int = 1) -> Iterator[T]:
-    """The same items, made in a thread of its own, at most ``depth`` of them waiting.
+    """The same items, made in a thread of its own, at most ``depth`` ahead of the one that was taken last.
 
     Decoding, networks and encoding release Python's lock, so that stages which are laid around each other
-    overlap while memory stays bounded. An error is raised where the item would have come. Who stops early
-    stops the thread as well, and the generator that it runs is closed.
+    overlap while memory stays bounded: with a depth of 1 each stage holds one item. An error is raised where
+    the item would have come. Who stops early stops the thread as well, and the generator that it runs is
+    closed.
     """
-    queue: Queue[T | _End] = Queue(depth)
+    queue: SimpleQueue[T | _End] = SimpleQueue()
+    room = threading.Semaphore(depth)
     unwanted = threading.Event()
-
-    def put(value: T | _End) -> bool:
-        while not unwanted.is_set():
-            with contextlib.suppress(Full):
-                queue.put(value, timeout=_LOOK_SECONDS)
-                return True
-        return False
 
     def work() -> None:
         iterator = iter(items)
         try:
-            for item in iterator:
-                if not put(item):
+            while True:
+                room.acquire()
+                if unwanted.is_set():
                     break
-            else:
-                put(_End())
+                queue.put(next(iterator))
+        except StopIteration:
+            queue.put(_End())
         except BaseException as error:  # handed on to whoever waits, whatever it is
-            put(_End(error))
+            queue.put(_End(error))
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
@@ -60,10 +55,10 @@ def prefetch(items: Iterable[T], depth: int = 1) -> Iterator[T]:
                 if got.error is not None:
                     raise got.error
                 return
+            room.release()
             yield got
+            del got  # before the wait for the next one
     finally:
         unwanted.set()
-        with contextlib.suppress(Empty):
-            while True:
-                queue.get_nowait()
+        room.release()
         thread.join()
