@@ -25,6 +25,8 @@ import surroundings
 from nursery import Nursery
 from tally import HEADER, Tally
 
+import studio
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "reliability.md"
 RESULTS = Path(__file__).with_name("results.json")  # what the page is made of
@@ -95,6 +97,7 @@ def disturb(part: str, share: float, room: Path, nursery: Nursery) -> list[Tally
             *hostile.huge_pictures(nursery, room / "pictures"),
             *hostile.names(nursery, room / "names"),
             *hostile.links(nursery, room / "links"),
+            *studio.attacked(room / "studio"),
         ]
     finally:
         os.chdir(here)
@@ -126,8 +129,7 @@ def page(results: dict[str, dict[str, object]]) -> str:
         "undisturbed run, byte by byte (checkpoints: every tensor; tables of training: all but times). "
         "**Refused**: a sentence said what is wrong, nothing was lost, and where the cause could be cured "
         "the same command went on to those results. **Failed**: anything else. `make faults` does all of it, "
-        "writes this page, and fails where anything failed; each table says how much of it was run. Requests "
-        "to the studio are tested in `tests/studio`.",
+        "writes this page, and fails where anything failed; each table says how much of it was run.",
         "",
     ]
     for part, title in PARTS.items():

@@ -12,6 +12,8 @@ from fuzzing import fuzz
 from nursery import Nursery
 from tally import Tally
 
+import studio
+
 
 def assert_nothing_lost(tallies: list[Tally], tried: int) -> None:
     """All that was tried was survived or refused."""
@@ -61,6 +63,13 @@ def test_a_full_disk(nursery: Nursery, base: Path, tmp_path: Path) -> None:
             nursery, tally, scenario, ended, folder, wanted, lambda: change("size=200m"), "16k"
         )
     assert_nothing_lost([tally], 1)
+
+
+def test_a_studio_under_attack(tmp_path: Path) -> None:
+    pytest.importorskip("starlette")
+    tallies = studio.attacked(tmp_path / "room", 60, 4, 1.0)
+    assert_nothing_lost(tallies, 67)
+    assert tallies[0].survived and tallies[0].refused
 
 
 def test_what_counts_as_a_loss(tmp_path: Path) -> None:
