@@ -71,7 +71,7 @@ BENCHMARKS = (
     Benchmark("latents", 110, "--paper"),
     Benchmark("loader", 120, f"--videos {CLIPS} --seconds 1", rendered=True),
     Benchmark("faces", 140, CLIPS),
-    Benchmark("generate", 180, f"{CLIPS} --run {RUNS}/swaptalk-demo --height 360 --seconds 5 20"),
+    Benchmark("generate", 330, f"{CLIPS} --run {RUNS}/swaptalk-demo --seconds 5 60"),
     Benchmark("threads", 190, "--repeats 2"),
     Benchmark("diff2lip", 200, f"--run {RUNS}/diff2lip-demo --clips 4"),
     Benchmark("diff2lip_network", 210, "--repeats 2"),
