@@ -32,6 +32,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import torch
 from document import keep
+from timing import best_rate
 from torch import Tensor
 
 GFLOP = 157.4  # of one step of one frame at the published size
@@ -144,13 +145,10 @@ def network_child(task: Mapping[str, Any]) -> dict[str, float]:
 
 
 def matmul_child(task: Mapping[str, Any]) -> dict[str, float]:
-    """What this machine multiplies, in GFLOP/s."""
-    rates, device = {}, str(task.get("device", "cpu"))
-    side = 2048 if device == "cpu" else 8192
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        rates[name] = 2 * side**3 / seconds_of(lambda a=a, b=b: a @ b, 5) / 1e9  # type: ignore[misc]
-    return rates
+    """What this machine computes at best, in GFLOP/s."""
+    device = str(task.get("device", "cpu"))
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return {name: best_rate(dtype, device) / 1e9 for name, dtype in kinds.items()}
 
 
 def training_child(task: Mapping[str, Any]) -> dict[str, float]:
@@ -297,13 +295,13 @@ def run_child(kind: str, **task: Any) -> dict[str, float]:
 def network_table(
     frames: int, repeats: int, unet: Mapping[str, Any], gflop: float = GFLOP, device: str = "cpu"
 ) -> list[str]:
-    """One step of one frame, as a ratio to eager fp32, and the share of the matmul rate of its precision."""
+    """One step of one frame, as a ratio to eager fp32, and the share of the best rate of its precision."""
     rates = run_child("matmul", device=device)
     lines = [
-        f"One step of one frame, batches of {frames}; matmul reaches {rates['fp32']:.0f} GFLOP/s in fp32 and "
-        f"{rates['bf16']:.0f} in bf16.",
+        f"One step of one frame, batches of {frames}; a matrix product or convolution reaches "
+        f"{rates['fp32']:.0f} GFLOP/s in fp32 and {rates['bf16']:.0f} in bf16.",
         "",
-        "| way | ms a frame and step | times as fast | share of the matmul rate | peak memory, GiB |",
+        "| way | ms a frame and step | times as fast | share of the best rate | peak memory, GiB |",
         "|---|---:|---:|---:|---:|",
     ]
     base = None
@@ -328,7 +326,7 @@ def training_table(
         f"One training step of {frames} frames in windows of five (network, hybrid loss, L2, AdamW; further "
         "terms come on top).",
         "",
-        "| way | s | frames/s | share of the matmul rate | peak memory, GiB |",
+        "| way | s | frames/s | share of the best rate | peak memory, GiB |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, way in (TRAINING_WAYS if device == "cpu" else GPU_TRAINING_WAYS).items():
