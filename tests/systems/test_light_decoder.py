@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch import Trainer
 
 from talkgen.cli import main
+from talkgen.configuration import build as configured
+from talkgen.configuration import compose_config
 from talkgen.errors import TalkgenError
 from talkgen.inference.swaptalk import load_swaptalk
 from talkgen.losses.perceptual import GradientPyramidLoss
@@ -100,3 +102,15 @@ def test_two_steps_through_the_command_and_then_in_use(
     assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
     with pytest.raises(TalkgenError, match="give one of experiment=swaptalk_light_decoder"):
         load_swaptalk(tiny_method, decoder=tiny_method / "swaptalk_vqgan")
+
+
+@pytest.mark.parametrize("size", ["tiny", "demo", "paper"])
+def test_every_size_has_a_decoder_for_the_latents_of_its_vqgan(size: str) -> None:
+    config = {
+        stage: compose_config("train", {"experiment": stage, "size": size}, {}).system
+        for stage in ("swaptalk_vqgan", "swaptalk_light_decoder")
+    }
+    with torch.device("meta"):
+        vqgan = configured(config["swaptalk_vqgan"].vqgan)
+        light = configured(config["swaptalk_light_decoder"].decoder)
+    assert (light.factor, light.dim) == (vqgan.factor, vqgan.quantize.dim)

@@ -21,6 +21,7 @@ class LightDecoder(nn.Module):
         multipliers: one factor on it a level, as many levels as the VQGAN has.
         blocks: residual blocks a level.
         latent_channels: channels after the first convolution.
+        patch: squares of pixels that are its last channels, as many as the VQGAN has.
 
     Shapes: ``(b, d, h, w)`` → ``(b, 3, factor·h, factor·w)``.
     """
@@ -32,11 +33,14 @@ class LightDecoder(nn.Module):
         multipliers: Sequence[int] = (1, 1, 2, 2, 4),
         blocks: int = 2,
         latent_channels: int = 256,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         self.dim = dim
         self.post_quant_conv = nn.Conv2d(dim, latent_channels, 1)
-        self.decoder = Decoder(channels, multipliers, blocks, (len(multipliers) - 1,), latent_channels)
+        self.decoder = Decoder(
+            channels, multipliers, blocks, (len(multipliers) - 1,), latent_channels, patch=patch
+        )
         self.factor = self.decoder.factor
 
     def decode(self, latent: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 height width"]:
