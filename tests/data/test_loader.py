@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning
 import pytest
@@ -13,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from talkgen.data.datamodule import TalkingFaceData
+from talkgen.data.dataset import ClipWindows
 from talkgen.data.loader import WindowLoader
 from talkgen.data.sampler import EpochSampler
 from talkgen.data.store import Store
@@ -54,6 +58,44 @@ def test_too_many_bad_samples_stop_every_process(tmp_path: Path, make_store: Cal
     assert first == second
     assert "samples could not be read" in first and "00002.tar" in first
     assert 0 < int(first.partition(":")[0]) < 20 * 6
+
+
+class Decoder:
+    """Waits forever for its threads where it is closed in another process; here it says where that was."""
+
+    def __init__(self, said: Path) -> None:
+        self.said, self.circle = said, self
+
+    def __del__(self) -> None:
+        with self.said.open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+
+
+class Collecting(ClipWindows):
+    """Windows whose reading has the garbage collected."""
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        gc.collect()
+        return super().__getitem__(item)
+
+
+def test_workers_leave_the_garbage_of_the_main_process_alone(
+    tmp_path: Path, make_store: Callable[..., Store]
+) -> None:
+    make_store(tmp_path / "store", [40] * 2)
+    dataset = TalkingFaceData(str(tmp_path / "store"), batch_size=2).dataset("train")
+    dataset.__class__ = Collecting
+    loader = WindowLoader(dataset, EpochSampler(len(dataset), 2), workers=1)
+    gc.collect()
+    gc.disable()
+    try:
+        Decoder(tmp_path / "said")  # garbage from here on, and not collected yet
+        assert next(iter(loader))["video"].shape[0] == 2
+        assert not (tmp_path / "said").exists()
+    finally:
+        gc.enable()
+    gc.collect()
+    assert (tmp_path / "said").read_text() == f"{os.getpid()}\n"
 
 
 class Counter(lightning.LightningModule):

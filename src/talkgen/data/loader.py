@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import signal
 import weakref
@@ -28,6 +29,9 @@ _NAMED = 20  # bad samples that are named in the log; the others are only counte
 
 
 def _start_worker(_: int) -> None:
+    # What the main process left for its garbage collector is not this one's to collect: a video that was read
+    # half way would wait forever for the threads of its decoder, which did not come along.
+    gc.freeze()
     cv2.setNumThreads(0)  # one worker is one core
     # A scheduler or a terminal sends these to the whole process group. The main process saves and then ends
     # its workers; a worker that left before would take the run down instead.
