@@ -37,7 +37,7 @@ _RATES = (1000, 1_000_000)
 _LONGEST_GAP_SECONDS = 1800.0
 # Codecs with memory (AAC, MP3, Opus) need a few packets before the wanted place to give the same samples.
 _PREROLL_SECONDS = 0.5
-_READ_FRAMES = 1 << 22  # at once
+_READ_FRAMES = 1 << 22  # of a sound file at once
 _NO_SOUND = np.zeros(0, np.float32)
 
 
@@ -187,7 +187,7 @@ def _read_soundfile(
             return _NO_SOUND, source_rate, skipped
         sound.seek(first)
         pieces: list[NDArray[np.float32]] = []
-        left = sound.frames - first if stop is None else min(stop, sound.frames) - first
+        left = (sound.frames if stop is None else min(stop, sound.frames)) - first
         while left > 0:  # a damaged header promises what is not there: memory for it is taken as it comes
             samples = sound.read(min(left, _READ_FRAMES), dtype="float32", always_2d=True)
             if not len(samples):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from talkgen.audio.alignment import MEL_STEPS_PER_SECOND, sample_range
 from talkgen.data.clip import Clip
@@ -61,7 +62,7 @@ def code_halves(codes: Tensor, size: int) -> dict[str, CodeIndices]:
 
 
 def middle(clip: Clip) -> int:
-    """Frame at which the sound of a clip begins where it stands for a wrong one."""
+    """Frame (from 0) at which the sound of a clip begins where it stands for a wrong one."""
     return clip.frames // 2
 
 
@@ -148,10 +149,8 @@ class Casting:
         if whole is None:
             return None
         samples = sample_range(start, stop - start, fps)
-        found = torch.zeros(samples.stop - samples.start)
         part = whole[samples.start : samples.stop]
-        found[: len(part)] = part
-        return found
+        return F.pad(part, (0, samples.stop - samples.start - len(part)))
 
     def _read_other_waveform(self, number: int) -> Tensor | None:
         clip = self.other_sound(number)
